@@ -1,0 +1,90 @@
+"""Columns of ids as numbers: 64-bit words and hashes of Arrow strings, a whole column at a time.
+
+Text ids are compared, sorted and looked up by the million; doing so in Python objects costs gigabytes and minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from .errors import InputError
+
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+_MIX2 = np.uint64(0xBF58476D1CE4E5B9)
+
+
+def id_column(ids: Iterable[str] | pa.Array | pa.ChunkedArray, what: str = "id") -> pa.Array:
+    """`ids` as one Arrow `large_string` array; anything but `str` is refused, naming the value."""
+    if isinstance(ids, pa.ChunkedArray):
+        ids = ids.combine_chunks()
+        if isinstance(ids, pa.ChunkedArray):  # an empty one, or one that pyarrow keeps in pieces
+            ids = pa.concat_arrays(ids.chunks) if ids.num_chunks else pa.array([], pa.large_string())
+    if not isinstance(ids, pa.Array):
+        values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+        for value in values:
+            if not isinstance(value, str):
+                raise InputError(
+                    f"{what} {value!r} is of type {type(value).__name__}, expected str: convert ids with str()"
+                )
+        try:
+            ids = pa.array(values, pa.large_string())
+        except UnicodeEncodeError as error:
+            raise InputError(f"{what} {error.object!r} holds a lone surrogate: ids must be valid Unicode") from error
+    return ids if ids.type == pa.large_string() else ids.cast(pa.large_string())
+
+
+def words(ids: pa.Array) -> Iterator[np.ndarray]:
+    """The strings of `ids` cut into 8-byte big-endian words, zero-padded: one uint64 array (n,) per word position.
+
+    Comparing the words in order compares the strings by their UTF-8 bytes, as `strcmp` (and so trec_eval) does.
+    """
+    n = len(ids)
+    _, offsets_buffer, data_buffer = ids.buffers()
+    offsets = np.frombuffer(offsets_buffer, np.int64)[ids.offset : ids.offset + n + 1] if n else np.zeros(1, np.int64)
+    starts, lengths = offsets[:-1], np.diff(offsets)
+    longest = int(lengths.max()) if n else 0
+    if not longest:
+        yield np.zeros(n, np.uint64)
+        return
+    first, last = int(offsets[0]), int(offsets[-1])
+    padded = np.zeros(last - first + 8, np.uint8)  # so that the last word may be read past the end
+    padded[: last - first] = np.frombuffer(data_buffer, np.uint8)[first:last]
+    every_byte = np.ndarray((len(padded) - 7,), ">u8", buffer=padded.data, strides=(1,))
+    for position in range(0, longest, 8):
+        left = lengths - position
+        at = np.where(left > 0, starts - first + position, 0)
+        word = every_byte[at].astype(np.uint64)
+        missing = np.clip(8 - left, 0, 8).astype(np.uint64) * np.uint64(8)
+        # A shift by 64 is undefined in C, so absent words are zeroed by the mask below.
+        word = np.where(left > 0, (word >> missing) << missing, np.uint64(0)) if missing.any() else word
+        yield word
+
+
+def hashes(ids: pa.Array, seed: np.ndarray | int = 0) -> np.ndarray:
+    """One 64-bit hash (n,) uint64 per string, mixed with `seed` (a number or one per row). Equal strings hash equally."""
+    state = np.full(len(ids), seed, np.uint64) if np.isscalar(seed) else np.asarray(seed).astype(np.uint64)
+    lengths = (
+        np.diff(np.frombuffer(ids.buffers()[1], np.int64)[ids.offset : ids.offset + len(ids) + 1]) if len(ids) else []
+    )
+    state = _scramble(state ^ np.asarray(lengths, np.uint64))
+    for word in words(ids):
+        state = _scramble(state ^ word)
+    return state
+
+
+def _scramble(value: np.ndarray) -> np.ndarray:
+    """The finaliser of splitmix64 (Steele et al., OOPSLA 2014), in place on a fresh array."""
+    value = value + _MIX
+    value ^= value >> np.uint64(30)
+    value *= _MIX2
+    value ^= value >> np.uint64(31)
+    return value
+
+
+def order_descending(ids: pa.Array, groups: np.ndarray) -> np.ndarray:
+    """Row order (n,) that sorts by `groups` ascending, then by id descending in byte order."""
+    keys = [np.bitwise_not(word) for word in words(ids)]
+    return np.lexsort((*reversed(keys), groups))

@@ -1,0 +1,412 @@
+"""Runs and judgements as files: TREC, JSONL requests with texts, parquet; `.gz` is transparent.
+
+The usual file takes a fast road through Arrow's CSV reader. Anything unusual (runs of spaces, comments, a broken line)
+takes the slow one, line by line, which either reads it or names the file and line at fault. Files are written aside and
+renamed, so a reader never sees half of one.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from .errors import InputError, UsageError
+from .records import Document, Qrels, Query, Run, TextSource
+
+logger = logging.getLogger("cribble")
+
+_RUN_COLUMNS = ["query", "q0", "document", "rank", "score", "tag"]
+
+
+def file_kind(path: str | Path) -> str:
+    """`trec`, `jsonl` or `parquet`, by the ending (before `.gz`)."""
+    name = Path(path).name.removesuffix(".gz")
+    if name.endswith(".jsonl"):
+        return "jsonl"
+    return "parquet" if name.endswith(".parquet") else "trec"
+
+
+def run_name(path: str | Path) -> str:
+    """A run file's name in reports: the file's stem, without `.gz`."""
+    return Path(Path(path).name.removesuffix(".gz")).stem
+
+
+def open_existing(path: str | Path) -> IO[bytes]:
+    """Open for reading bytes, unpacking gzip; a missing file or a folder is an `InputError`."""
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, expected a file")
+    return gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
+
+
+@contextmanager
+def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open `path` for writing bytes so that it appears whole, synced to disk, or not at all; `.gz` compresses."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with aside.open("wb") as raw:
+            if path.name.endswith(".gz"):
+                with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
+                    yield packed  # type: ignore[misc]
+            else:
+                yield raw
+            raw.flush()
+            os.fsync(raw.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """(line number from 1, line) of a UTF-8 file, without line ends, a byte-order mark and blank lines."""
+    with open_existing(path) as stream:
+        try:
+            for number, raw in enumerate(stream, 1):
+                try:
+                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                except UnicodeDecodeError as error:
+                    raise InputError(
+                        f"{path}:{number}: not UTF-8 at byte {error.start}: convert the file to UTF-8"
+                    ) from error
+                if line.strip():
+                    yield number, line
+        except (gzip.BadGzipFile, EOFError) as error:
+            raise InputError(f"{path}: broken gzip data ({error}): fetch or write the file again") from error
+
+
+# ---- runs ---------------------------------------------------------------------------------------------------------------
+
+
+def read_run(path: str | Path, *, name: str | None = None, score_kind: str = "") -> Run:
+    """Read a run by its file's ending. Rows of a query may lie apart; the rank column is ignored, scores decide."""
+    kind = file_kind(path)
+    name = name or run_name(path)
+    if kind == "jsonl":
+        return read_requests(path, name=name, score_kind=score_kind).run
+    if kind == "parquet":
+        return _read_parquet(path, name=name, score_kind=score_kind)
+    try:
+        table = _read_trec_fast(path)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError):
+        table = _read_trec_slow(path)
+    try:
+        return _run_of_rows(*table, name=name, score_kind=score_kind)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _read_trec_fast(path: str | Path) -> tuple[pa.Array, pa.Array, np.ndarray]:
+    with open_existing(path) as stream:
+        first = stream.readline()
+        if not first.strip():
+            raise pa.ArrowInvalid("empty first line")
+        stream.seek(0)
+        table = pacsv.read_csv(
+            stream,
+            pacsv.ReadOptions(column_names=_RUN_COLUMNS, block_size=1 << 23),
+            pacsv.ParseOptions(delimiter="\t" if b"\t" in first else " ", quote_char=False, double_quote=False),
+            pacsv.ConvertOptions(
+                column_types={
+                    "query": pa.dictionary(pa.int32(), pa.string()),
+                    "document": pa.string(),
+                    "score": pa.float64(),
+                },
+                include_columns=["query", "document", "score"],
+                null_values=[],
+                strings_can_be_null=False,
+            ),
+        )
+    queries = table["query"].combine_chunks()
+    if isinstance(queries, pa.ChunkedArray):
+        queries = queries.unify_dictionaries().chunk(0)
+    documents = table["document"].cast(pa.large_string())
+    scores = table["score"].to_numpy()
+    if pc.any(pc.match_substring_regex(queries.dictionary, r"\s|^$|^#")).as_py():
+        raise pa.ArrowInvalid("white space in a query id")  # other separators are mixed in: read it line by line
+    return queries, id_column_checked(documents), scores
+
+
+def id_column_checked(documents: pa.ChunkedArray) -> pa.Array:
+    """One array of document ids; odd ones (empty, with a tab) send the reader to the slow road."""
+    column = documents.combine_chunks()
+    _, _, data = column.buffers()
+    if pc.min(pc.binary_length(column)).as_py() == 0 or (data is not None and b"\t" in memoryview(data).tobytes()[:0]):
+        raise pa.ArrowInvalid("an empty document id")
+    return column
+
+
+def _read_trec_slow(path: str | Path) -> tuple[pa.Array, pa.Array, np.ndarray]:
+    queries, documents, scores = [], [], []
+    for number, line in numbered_lines(path):
+        if line.startswith("#"):
+            continue
+        fields = line.split()
+        if len(fields) != 6:
+            raise InputError(
+                f"{path}:{number}: {len(fields)} fields, expected 6 (query Q0 document rank score tag): {line[:80]!r}"
+            )
+        try:
+            scores.append(float(fields[4]))
+        except ValueError as error:
+            raise InputError(f"{path}:{number}: the score {fields[4]!r} is no number") from error
+        queries.append(fields[0])
+        documents.append(fields[2])
+    if not queries:
+        logger.warning("%s holds no rows", path)
+    return pa.array(queries, pa.string()).dictionary_encode(), pa.array(documents, pa.large_string()), np.array(scores)
+
+
+def _run_of_rows(queries: pa.DictionaryArray, documents: pa.Array, scores: np.ndarray, **facts: Any) -> Run:
+    codes = queries.indices.to_numpy(zero_copy_only=False)
+    query_ids = queries.dictionary.to_pylist()
+    if len(codes) and (np.diff(codes) < 0).any():
+        order = np.argsort(codes, kind="stable")
+        codes, documents, scores = codes[order], documents.take(pa.array(order)), scores[order]
+    offsets = np.searchsorted(codes, np.arange(len(query_ids) + 1)).astype(np.int64)
+    return Run(query_ids, offsets, documents, scores, **facts)
+
+
+def _read_parquet(path: str | Path, *, name: str, score_kind: str) -> Run:
+    import pyarrow.parquet as pq
+
+    if not Path(path).exists():
+        raise InputError(f"{path} does not exist")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: no parquet file ({error})") from error
+    for column in ("query", "document", "score"):
+        if column not in table.column_names:
+            raise InputError(f"{path}: the column {column!r} is missing, found {', '.join(table.column_names)}")
+    meta = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+    queries = table["query"].cast(pa.string()).combine_chunks().dictionary_encode()
+    if isinstance(queries, pa.ChunkedArray):
+        queries = queries.unify_dictionaries().combine_chunks()
+    kept = json.loads(meta.get("cribble.run", "{}"))
+    run = _run_of_rows(
+        queries,
+        table["document"],
+        table["score"].to_numpy(),
+        name=kept.get("name", name),
+        score_kind=score_kind or kept.get("score_kind", ""),
+        provenance=kept.get("provenance"),
+    )
+    return run.select(kept["queries"]) if kept.get("queries") else run
+
+
+def write_run(run: Run, path: str | Path) -> None:
+    """Write a run by its file's ending. TREC scores are the shortest decimals that read back exactly."""
+    kind = file_kind(path)
+    if kind == "jsonl":
+        raise UsageError(f"{path}: JSONL requests hold texts, use write_requests(run, path, queries, texts)")
+    if kind == "parquet":
+        _write_parquet(run, path)
+        return
+    _refuse_white_space(run.query_ids, path, "query id")
+    _refuse_white_space(run.doc_ids, path, "document id")
+    tag = "_".join(run.name.split()) or "cribble"
+    rank = np.arange(run.num_rows) - np.repeat(run.offsets[:-1], np.diff(run.offsets)) + 1
+    query_of_row = run.query_of_row
+    query_ids = pa.array(run.query_ids, pa.string())
+    with write_whole(path) as stream:
+        for start in range(0, run.num_rows, 1 << 18):
+            rows = slice(start, start + (1 << 18))
+            lines = pc.binary_join_element_wise(
+                query_ids.take(pa.array(query_of_row[rows])),
+                "Q0",
+                run.doc_ids[rows].cast(pa.string()),
+                pa.array(rank[rows]).cast(pa.string()),
+                pa.array(run.scores[rows]).cast(pa.string()),
+                f"{tag}\n",
+                " ",
+            )
+            stream.write(b"".join(memoryview(part) for part in _text_buffers(lines)))
+
+
+def _text_buffers(lines: pa.Array) -> Iterable[Any]:
+    offsets = np.frombuffer(lines.buffers()[1], np.int32)
+    yield lines.buffers()[2].slice(0, int(offsets[len(lines)])) if len(lines) else b""
+
+
+def _refuse_white_space(ids: Iterable[str] | pa.Array, path: str | Path, what: str) -> None:
+    column = ids if isinstance(ids, pa.Array) else pa.array(ids, pa.large_string())
+    bad = pc.match_substring_regex(column, r"\s|^$")
+    if pc.any(bad).as_py():
+        value = column.filter(bad)[0].as_py()
+        raise InputError(
+            f"{path}: the {what} {value!r} is empty or has white space, which TREC files can't hold: write .parquet"
+        )
+
+
+def _write_parquet(run: Run, path: str | Path) -> None:
+    import pyarrow.parquet as pq
+
+    meta = {
+        "name": run.name,
+        "score_kind": run.score_kind,
+        "provenance": run.provenance,
+        "queries": list(run.query_ids),
+    }
+    table = pa.table(
+        {
+            "query": pa.array(run.query_ids, pa.string()).take(pa.array(run.query_of_row)),
+            "document": run.doc_ids,
+            "score": run.scores,
+        }
+    ).replace_schema_metadata({"cribble.run": json.dumps(meta, default=str)})
+    with write_whole(path) as stream:
+        pq.write_table(table, stream, compression="zstd")
+
+
+# ---- requests: candidates with their texts ------------------------------------------------------------------------------
+
+
+class Requests(NamedTuple):
+    """What a JSONL requests file holds: queries, their candidates and the candidates' texts."""
+
+    queries: list[Query]
+    run: Run
+    texts: dict[str, Document]
+
+
+def read_requests(path: str | Path, *, name: str | None = None, score_kind: str = "") -> Requests:
+    """Read `{"query": {"qid", "text"}, "candidates": [{"docid", "score", "doc"}]}` a line (rank_llm's form), or RankGPT's
+    `{"query": text, "hits": [{"qid", "docid", "score", "content"}]}`. `doc` is a text or an object with `text`/`title`.
+    """
+    queries, texts, rankings = [], {}, []
+    for number, line in numbered_lines(path):
+        try:
+            row = json.loads(line)
+            query, candidates = _request(row)
+            ids = [str(c["docid"]) for c in candidates]
+            scores = [float(c.get("score", len(ids) - i)) for i, c in enumerate(candidates)]
+            for doc_id, c in zip(ids, candidates, strict=True):
+                document = _request_document(doc_id, c.get("doc", c.get("content")))
+                if document is not None:
+                    texts[doc_id] = document
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f'{path}:{number}: no request of the form {{"query": {{"qid", "text"}}, "candidates": [{{"docid", "score", '
+                f'"doc"}}]}} ({type(error).__name__}: {error})'
+            ) from error
+        queries.append(query)
+        rankings.append((query.id, ids, scores))
+    try:
+        run = Run.from_rankings(rankings, name=name or run_name(path), score_kind=score_kind)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return Requests(queries, run, texts)
+
+
+def _request(row: dict[str, Any]) -> tuple[Query, list[dict[str, Any]]]:
+    if "hits" in row:
+        hits = row["hits"]
+        query = row["query"]
+        return Query(str(hits[0]["qid"] if hits else row["qid"]), str(query)), hits
+    query = row["query"]
+    return Query(str(query["qid"]), str(query["text"])), row["candidates"]
+
+
+def _request_document(doc_id: str, doc: Any) -> Document | None:
+    if doc is None:
+        return None
+    if isinstance(doc, str):
+        return Document(doc_id, doc)
+    text = doc.get("text", doc.get("contents", doc.get("segment", doc.get("body", ""))))
+    return Document(doc_id, str(text), str(doc.get("title") or ""))
+
+
+def write_requests(
+    run: Run, path: str | Path, queries: Collection[Query], texts: TextSource | Mapping[str, Document]
+) -> int:
+    """Write one request a query, with texts. Returns how many candidates had no text (written without `doc`)."""
+    text_of = {query.id: query.text for query in queries}
+    missing = 0
+    with write_whole(path) as stream:
+        for query_id, ranking in run.items():
+            if query_id not in text_of:
+                raise InputError(f"{path}: the run's query {query_id!r} is not among the {len(text_of)} queries given")
+            ids = ranking.ids.tolist()
+            found = {i: texts[i] for i in ids if i in texts} if isinstance(texts, Mapping) else texts.get_many(ids)
+            candidates = []
+            for doc_id, score in zip(ids, ranking.scores.tolist(), strict=True):
+                candidate: dict[str, Any] = {"docid": doc_id, "score": score}
+                document = found.get(doc_id)
+                if document is None:
+                    missing += 1
+                else:
+                    candidate["doc"] = (
+                        {"title": document.title, "text": document.text} if document.title else {"text": document.text}
+                    )
+                candidates.append(candidate)
+            row = {"query": {"qid": query_id, "text": text_of[query_id]}, "candidates": candidates}
+            stream.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    return missing
+
+
+# ---- judgements ---------------------------------------------------------------------------------------------------------
+
+
+def read_qrels(path: str | Path, *, name: str | None = None) -> Qrels:
+    """Read TREC qrels (query, iteration, document, label) or BEIR's (query, document, label). A first line whose label is
+    no number is a header; without one every line is kept. A pair judged twice alike is counted, differently is refused.
+    """
+    data: dict[str, dict[str, int]] = {}
+    repeated = 0
+    for n, (number, line) in enumerate(numbered_lines(path)):
+        if line.startswith("#"):
+            continue
+        fields = [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
+        if len(fields) not in (3, 4):
+            raise InputError(
+                f"{path}:{number}: {len(fields)} fields, expected 3 (query document label) or 4 (TREC): {line[:80]!r}"
+            )
+        query_id, doc_id, label = fields[0], fields[-2], fields[-1]
+        try:
+            value = float(label)
+            if value != int(value):
+                raise ValueError
+        except (ValueError, OverflowError) as error:
+            if n == 0:
+                continue
+            raise InputError(f"{path}:{number}: the label {label!r} is no whole number") from error
+        row = data.setdefault(query_id, {})
+        if row.get(doc_id, int(value)) != int(value):
+            raise InputError(
+                f"{path}:{number}: query {query_id!r} and document {doc_id!r} are judged {row[doc_id]} and {int(value)}: keep one"
+            )
+        repeated += doc_id in row
+        row[doc_id] = int(value)
+    if repeated:
+        logger.warning("%s: %d judgements are given more than once (alike); each counts once", path, repeated)
+    return Qrels.from_dict(data, name=name or str(path))
+
+
+def write_qrels(qrels: Qrels, path: str | Path) -> None:
+    """Write judgements: BEIR's columns with header for `.tsv`, TREC's four otherwise."""
+    beir = Path(path).name.removesuffix(".gz").endswith(".tsv")
+    if not beir:
+        _refuse_white_space(qrels.query_ids, path, "query id")
+        _refuse_white_space(qrels.doc_ids, path, "document id")
+    with write_whole(path) as stream:
+        if beir:
+            stream.write(b"query-id\tcorpus-id\tscore\n")
+        for query_id in qrels:
+            for doc_id, label in qrels[query_id].items():
+                row = f"{query_id}\t{doc_id}\t{label}\n" if beir else f"{query_id} 0 {doc_id} {label}\n"
+                stream.write(row.encode())

@@ -1,0 +1,425 @@
+"""A stage maps queries (and candidates) to a run; stages combine with `>>`, `%`, `+`, `*` and `|` into pipelines.
+
+    bm25 >> maxsim          retrieve, then rerank
+    bm25 % 100 >> maxsim    rerank the best 100 only, and return no others
+    rrf(bm25, dense)        fuse by reciprocal rank
+    0.7 * a + 0.3 * b       weighted sum; refused when score kinds differ, unless `a.norm("min-max")`
+    a | b                   candidates of a, then those that only b found
+
+Building a stage is free: nothing is loaded before the first call or `check()`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from .errors import InputError, UsageError
+from .fusion import NORMALISATIONS, fuse, normalise
+from .records import Document, Query, Run, TextSource
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a pipeline's stages share: the texts of documents, and the documents that a query must not return."""
+
+    texts: TextSource | None = None
+    exclude: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+class Hit(NamedTuple):
+    """One answer of `search`: rank from 1, the document (its text is empty where no text store is at hand)."""
+
+    rank: int
+    score: float
+    document: Document
+
+
+class Stage:
+    """Base of everything that makes a run. A subclass is a dataclass whose fields are its options."""
+
+    registered_name: ClassVar[str] = ""
+    #: Kind of the scores that this stage gives (`records.SCORE_KINDS`); "" where it depends on the artifact.
+    score_kind: str = ""
+
+    def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
+        """The stage's work. `run` holds candidates, or None at a pipeline's start."""
+        raise NotImplementedError
+
+    # ---- using it ---------------------------------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        queries: Any,
+        run: Run | None = None,
+        *,
+        texts: TextSource | None = None,
+        exclude: Mapping[str, frozenset[str]] | None = None,
+    ) -> Run:
+        """Run the stage. `queries` is a dataset (its texts and exclusions are used), a list of `Query`, a mapping of id
+        to text, or a list of texts (ids 1, 2, …)."""
+        if hasattr(queries, "queries"):
+            texts = texts or (queries if queries.has_documents else None)
+            exclude = exclude if exclude is not None else queries.exclusions()
+            queries = queries.queries
+        context = Context(texts or self.texts(), exclude or {})
+        return self.transform(as_queries(queries), run, context)
+
+    def search(self, text: str, k: int = 10) -> list[Hit]:
+        """The best `k` documents for one query, with their texts where the pipeline's indexes hold them."""
+        ranking = self([Query("query", text)]).top(k)["query"]
+        store = self.texts()
+        documents = store.get_many(ranking.ids.tolist()) if store else {}
+        return [
+            Hit(i, float(score), documents.get(doc_id, Document(doc_id, "")))
+            for i, (doc_id, score) in enumerate(zip(ranking.ids.tolist(), ranking.scores, strict=True), 1)
+        ]
+
+    def check(self) -> Run:
+        """Run on zero queries: opens indexes and models, so that a wrong path or option fails at once."""
+        return self([])
+
+    # ---- identity ---------------------------------------------------------------------------------------------------
+
+    @property
+    def label(self) -> str:
+        """Short name for tables."""
+        return self.registered_name or type(self).__name__.lower()
+
+    def children(self) -> Sequence[Stage]:
+        return ()
+
+    def walk(self) -> Iterator[Stage]:
+        """This stage and all beneath it."""
+        yield self
+        for child in self.children():
+            yield from child.walk()
+
+    def artifacts(self) -> dict[str, str]:
+        """Hashes of what the result depends on beside the options: an index's manifest, a model's revision."""
+        return {}
+
+    def key(self) -> str:
+        """Stable hash (16 hex digits) of class, options and artifacts: equal keys give equal runs."""
+        content = {"stage": self.label, "options": _plain(self), "artifacts": self.artifacts()}
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    def texts(self) -> TextSource | None:
+        """The first text store found among the stage's indexes."""
+        return next((store for child in self.children() if (store := child.texts()) is not None), None)
+
+    # ---- algebra ----------------------------------------------------------------------------------------------------
+
+    def __rshift__(self, other: Stage) -> Stage:
+        return Then(self, _stage(other, ">>"))
+
+    def __mod__(self, k: int) -> Stage:
+        return Cut(self, k)
+
+    def __or__(self, other: Stage) -> Stage:
+        return Union(self, _stage(other, "|"))
+
+    def __add__(self, other: Stage) -> Stage:
+        left = self.parts if isinstance(self, WeightedSum) else (_scaled(self),)
+        right = other.parts if isinstance(other, WeightedSum) else (_scaled(_stage(other, "+")),)
+        return WeightedSum(left + right)
+
+    def __mul__(self, weight: float) -> Stage:
+        return Scaled(self, weight)
+
+    __rmul__ = __mul__
+
+    def norm(self, method: str) -> Stage:
+        """This stage with its scores normalised within each query: one of `fusion.NORMALISATIONS`."""
+        return Normalised(self, method)
+
+
+def as_queries(queries: Any) -> list[Query]:
+    """Queries from a list of `Query`, a mapping of id to text or a list of texts. Duplicate ids are refused."""
+    if isinstance(queries, str):
+        raise UsageError("a pipeline takes a list of queries; for one text use pipe.search(text)")
+    if isinstance(queries, Mapping):
+        found = [Query(query_id, text) for query_id, text in queries.items()]
+    else:
+        found = [q if isinstance(q, Query) else Query(str(i), q) for i, q in enumerate(queries, 1)]
+    seen = set()
+    for query in found:
+        if not isinstance(query.text, str):
+            raise InputError(f"query {query.id!r} is of type {type(query.text).__name__}, expected str")
+        if query.id in seen:
+            raise InputError(f"query id {query.id!r} is given twice")
+        seen.add(query.id)
+    return found
+
+
+def _stage(value: object, operator: str) -> Stage:
+    if not isinstance(value, Stage):
+        raise UsageError(f"{operator} joins stages, got {value!r} of type {type(value).__name__}")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Options as JSON-able values; a stage among them stands for its key, a path for its text."""
+    if isinstance(value, Stage) and is_dataclass(value):
+        return {f.name: _plain_part(getattr(value, f.name)) for f in fields(value) if f.init}
+    return {}
+
+
+def _plain_part(value: Any) -> Any:
+    if isinstance(value, Stage):
+        return value.key()
+    if isinstance(value, Mapping):
+        return {str(key): _plain_part(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_part(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+class Retriever(Stage):
+    """queries → candidates. A subclass has a field `k` and implements `retrieve`."""
+
+    k: int
+
+    def retrieve(self, queries: list[Query], k: int) -> Run:
+        """The best `k` documents of each query; every query is in the run, perhaps with none."""
+        raise NotImplementedError
+
+    def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
+        if run is not None:
+            raise UsageError(f"{self.label} retrieves from the whole index and takes no candidates: put it first")
+        if self.k < 1:
+            raise UsageError(f"{self.label}: k is {self.k}, expected at least 1")
+        # Excluded documents are dropped before the cut, so that a query still gets its k.
+        extra = max((len(context.exclude.get(query.id, ())) for query in queries), default=0)
+        found = self.retrieve(queries, self.k + extra)
+        return found.drop(context.exclude).top(self.k) if context.exclude else found.top(self.k)
+
+
+class Reranker(Stage):
+    """queries + candidates + texts → a better order. A subclass has a field `depth` and implements `rerank`."""
+
+    def rerank(self, queries: list[Query], run: Run, texts: TextSource) -> Run:
+        raise NotImplementedError
+
+    def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
+        if run is None:
+            raise UsageError(f"{self.label} reorders candidates: put a retriever before it (bm25 >> {self.label})")
+        if context.texts is None:
+            if queries:
+                raise InputError(
+                    f"{self.label} needs the documents' texts: pass texts=, a dataset or an index with texts"
+                )
+            return Run.from_rankings([], name=self.label, score_kind=self.score_kind)
+        return self.rerank(queries, run.select([query.id for query in queries]), context.texts)
+
+
+# ---- the nodes of the algebra ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Then(Stage):
+    """`first >> second`: what the first returns are the candidates of the second."""
+
+    first: Stage
+    second: Stage
+
+    def __post_init__(self) -> None:
+        if isinstance(_head(self.second), Retriever):
+            raise UsageError(f"{_head(self.second).label} is a retriever and takes no candidates: it can't follow >>")
+
+    @property
+    def label(self) -> str:
+        return f"{self.first.label} >> {self.second.label}"
+
+    @property
+    def score_kind(self) -> str:  # type: ignore[override]
+        return self.second.score_kind
+
+    def children(self) -> Sequence[Stage]:
+        return (self.first, self.second)
+
+    def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
+        return self.second.transform(queries, self.first.transform(queries, run, context), context)
+
+
+def _head(stage: Stage) -> Stage:
+    """The stage that gets the candidates first."""
+    while True:
+        if isinstance(stage, Then):
+            stage = stage.first
+        elif isinstance(stage, Cut | Scaled | Normalised):
+            stage = stage.inner
+        else:
+            return stage
+
+
+class _Wrapper(Stage):
+    """A stage around one other."""
+
+    inner: Stage
+
+    @property
+    def label(self) -> str:
+        return self.inner.label
+
+    @property
+    def score_kind(self) -> str:  # type: ignore[override]
+        return self.inner.score_kind
+
+    def children(self) -> Sequence[Stage]:
+        return (self.inner,)
+
+
+@dataclass
+class Cut(_Wrapper):
+    """`stage % k`: the best k of each query."""
+
+    inner: Stage
+    k: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.k, int) or isinstance(self.k, bool) or self.k < 1:
+            raise UsageError(f"{self.inner.label} % {self.k!r}: expected a whole number of documents >= 1")
+
+    @property
+    def label(self) -> str:
+        return f"{self.inner.label} % {self.k}"
+
+    def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
+        inner = self.inner
+        if isinstance(inner, Retriever) and is_dataclass(inner):  # ask the index for no more than is kept
+            inner = replace(inner, k=min(self.k, inner.k))
+        return inner.transform(queries, run, context).top(self.k)
+
+
+@dataclass
+class Scaled(_Wrapper):
+    """`weight * stage`: scores times a number > 0."""
+
+    inner: Stage
+    weight: float
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.weight, int | float) or not np.isfinite(self.weight) or self.weight <= 0:
+            raise UsageError(f"{self.weight!r} * {self.inner.label}: expected a finite weight > 0")
+
+    def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
+        found = self.inner.transform(queries, run, context)
+        return Run(found.query_ids, found.offsets, found.doc_ids, self.weight * found.scores, **found.facts())
+
+
+@dataclass
+class Normalised(_Wrapper):
+    """`stage.norm(method)`: scores mapped within each query."""
+
+    inner: Stage
+    method: str
+    score_kind: str = field(default="normalised", init=False)
+
+    def __post_init__(self) -> None:
+        if self.method not in NORMALISATIONS:
+            raise UsageError(f"normalisation {self.method!r} is unknown: known are {', '.join(NORMALISATIONS)}")
+
+    def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
+        return normalise(self.inner.transform(queries, run, context), self.method)
+
+
+def _scaled(stage: Stage) -> tuple[Stage, float]:
+    return (stage.inner, stage.weight) if isinstance(stage, Scaled) else (stage, 1.0)
+
+
+@dataclass
+class WeightedSum(Stage):
+    """`0.7 * a + 0.3 * b`: sum of weighted scores; a document that one part lacks counts 0 there."""
+
+    parts: tuple[tuple[Stage, float], ...]
+    score_kind: str = field(default="fused", init=False)
+
+    def __post_init__(self) -> None:
+        kinds = sorted({stage.score_kind for stage, _ in self.parts if stage.score_kind})
+        if len(kinds) > 1:
+            raise UsageError(
+                f"{self.label}: score kinds {' and '.join(kinds)} differ: normalise each part, "
+                f"a.norm('min-max') + b.norm('min-max'), or use rrf(a, b)"
+            )
+
+    @property
+    def label(self) -> str:
+        return " + ".join(f"{weight:g} * {stage.label}" for stage, weight in self.parts)
+
+    def children(self) -> Sequence[Stage]:
+        return tuple(stage for stage, _ in self.parts)
+
+    def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
+        runs = [stage.transform(queries, run, context) for stage, _ in self.parts]
+        return fuse(runs, "wsum", weights=[weight for _, weight in self.parts], name=self.label)
+
+
+@dataclass
+class Fuse(Stage):
+    """Fusion of stages by a method's name; see `fusion.fuse`."""
+
+    stages: tuple[Stage, ...]
+    method: str = "rrf"
+    options: dict[str, Any] = field(default_factory=dict)
+    score_kind: str = field(default="fused", init=False)
+
+    @property
+    def label(self) -> str:
+        return f"{self.method}({', '.join(stage.label for stage in self.stages)})"
+
+    def children(self) -> Sequence[Stage]:
+        return self.stages
+
+    def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
+        runs = [stage.transform(queries, run, context) for stage in self.stages]
+        return fuse(runs, self.method, name=self.label, **self.options)
+
+
+def rrf(*stages: Stage, k: int = 60, weights: Sequence[float] | None = None) -> Stage:
+    """Reciprocal rank fusion of stages: sum of weight / (k + rank)."""
+    if len(stages) < 2:
+        raise UsageError(f"rrf fuses at least two stages, got {len(stages)}")
+    return Fuse(tuple(_stage(stage, "rrf") for stage in stages), "rrf", {"k": k, "weights": weights})
+
+
+@dataclass
+class Union(Stage):
+    """`a | b`: the candidates of a in their order, then those that only b found; scores are ranks."""
+
+    first: Stage
+    second: Stage
+    score_kind: str = field(default="rank", init=False)
+
+    @property
+    def label(self) -> str:
+        return f"{self.first.label} | {self.second.label}"
+
+    def children(self) -> Sequence[Stage]:
+        return (self.first, self.second)
+
+    def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
+        a, b = self.first.transform(queries, run, context), self.second.transform(queries, run, context)
+        rankings = []
+        for query in queries:
+            ids = list(dict.fromkeys([*a.ids(query.id), *b.ids(query.id)]))
+            rankings.append((query.id, ids, np.arange(len(ids), 0, -1, dtype=np.float64)))
+        return Run.from_rankings(rankings, name=self.label, score_kind="rank")
+
+
+def each(queries: Iterable[Query], size: int) -> Iterator[list[Query]]:
+    """Queries in batches of `size`."""
+    batch: list[Query] = []
+    for query in queries:
+        batch.append(query)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

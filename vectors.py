@@ -1,0 +1,100 @@
+"""What encoders emit and indexes eat, and the identity of the encoder that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError, UsageError, suggest
+
+
+@dataclass(frozen=True)
+class Dense:
+    """One vector per text: `values` (n, d), float32 or float16."""
+
+    values: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2:
+            raise InputError(f"dense vectors have shape {self.values.shape}, expected (n, d)")
+        if not np.isfinite(self.values).all():
+            row = int(np.flatnonzero(~np.isfinite(self.values).all(axis=1))[0])
+            raise InputError(f"dense vector {row} holds NaN or infinity: check the model's dtype (float16 overflows)")
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def dim(self) -> int:
+        return int(self.values.shape[1])
+
+
+@dataclass(frozen=True)
+class MultiVector:
+    """One matrix per text: `tokens` (t, d) float32 of all texts one after another, `offsets` (n + 1,) int64 into it."""
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.tokens[self.offsets[i] : self.offsets[i + 1]]
+
+    @classmethod
+    def of(cls, matrices: Sequence[np.ndarray], dim: int) -> MultiVector:
+        """Join per-text matrices (t_i, d); an empty sequence gives no rows of width `dim`."""
+        offsets = np.zeros(len(matrices) + 1, np.int64)
+        np.cumsum([len(matrix) for matrix in matrices], out=offsets[1:])
+        tokens = np.concatenate(matrices) if matrices else np.zeros((0, dim), np.float32)
+        return cls(tokens, offsets)
+
+
+Vectors = Dense | MultiVector
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """The identity of an encoder, as far as its vectors depend on it. An index records it and refuses any other.
+
+    `model` is the Hub name or the folder's name, `revision` the SHA-256 of the weights (so that a moved folder still
+    matches and a retrained one does not), `similarity` what the vectors are made to be compared with: dot or cosine.
+    """
+
+    model: str
+    revision: str = ""
+    query_prompt: str = ""
+    document_prompt: str = ""
+    pooling: str = ""
+    dim: int = 0
+    dtype: str = "float32"
+    max_length: int = 0
+    normalised: bool = False
+    similarity: str = "cosine"
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> EncoderSpec:
+        known = {f.name for f in fields(cls)}
+        for key in data:
+            if key not in known:
+                raise UsageError(f"encoder spec has the unknown field {key!r}: {suggest(key, known)}")
+        return cls(**data)
+
+    def differences(self, other: EncoderSpec) -> list[str]:
+        """One line `field: this here, that there` per field that differs; the folder's name alone does not count."""
+        lines = []
+        for f in fields(self):
+            mine, theirs = getattr(self, f.name), getattr(other, f.name)
+            if f.name == "model" and self.revision and self.revision == other.revision:
+                continue
+            if mine != theirs:
+                lines.append(f"{f.name}: {mine!r} here, {theirs!r} there")
+        return lines
