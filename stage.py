@@ -3,7 +3,7 @@
     bm25 >> maxsim          retrieve, then rerank
     bm25 % 100 >> maxsim    rerank the best 100 only, and return no others
     rrf(bm25, dense)        fuse by reciprocal rank
-    0.7 * a + 0.3 * b       weighted sum; refused when score kinds differ, unless `a.norm("min-max")`
+    0.7 * a + 0.3 * b       weighted sum; refused when score kinds differ, unless `a.normalised("min-max")`
     a | b                   candidates of a, then those that only b found
 
 Building a stage is free: nothing is loaded before the first call or `check()`.
@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from .errors import InputError, UsageError
 from .fusion import NORMALISATIONS, fuse, normalise
+from .queries import as_queries
 from .records import Document, Query, Run, TextSource
 
 
@@ -107,8 +107,12 @@ class Stage:
 
     def key(self) -> str:
         """Stable hash (16 hex digits) of class, options and artifacts: equal keys give equal runs."""
-        content = {"stage": self.label, "options": _plain(self), "artifacts": self.artifacts()}
-        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        content = {"stage": type(self).__name__, "options": self.options(), "artifacts": self.artifacts()}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    def options(self) -> dict[str, Any]:
+        """The stage's options as JSON-able values; a stage among them stands for its key."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.init} if is_dataclass(self) else {}
 
     def texts(self) -> TextSource | None:
         """The first text store found among the stage's indexes."""
@@ -135,27 +139,9 @@ class Stage:
 
     __rmul__ = __mul__
 
-    def norm(self, method: str) -> Stage:
+    def normalised(self, method: str) -> Stage:
         """This stage with its scores normalised within each query: one of `fusion.NORMALISATIONS`."""
         return Normalised(self, method)
-
-
-def as_queries(queries: Any) -> list[Query]:
-    """Queries from a list of `Query`, a mapping of id to text or a list of texts. Duplicate ids are refused."""
-    if isinstance(queries, str):
-        raise UsageError("a pipeline takes a list of queries; for one text use pipe.search(text)")
-    if isinstance(queries, Mapping):
-        found = [Query(query_id, text) for query_id, text in queries.items()]
-    else:
-        found = [q if isinstance(q, Query) else Query(str(i), q) for i, q in enumerate(queries, 1)]
-    seen = set()
-    for query in found:
-        if not isinstance(query.text, str):
-            raise InputError(f"query {query.id!r} is of type {type(query.text).__name__}, expected str")
-        if query.id in seen:
-            raise InputError(f"query id {query.id!r} is given twice")
-        seen.add(query.id)
-    return found
 
 
 def _stage(value: object, operator: str) -> Stage:
@@ -165,20 +151,14 @@ def _stage(value: object, operator: str) -> Stage:
 
 
 def _plain(value: Any) -> Any:
-    """Options as JSON-able values; a stage among them stands for its key, a path for its text."""
-    if isinstance(value, Stage) and is_dataclass(value):
-        return {f.name: _plain_part(getattr(value, f.name)) for f in fields(value) if f.init}
-    return {}
-
-
-def _plain_part(value: Any) -> Any:
+    """An option as a JSON-able value; a stage stands for its key."""
     if isinstance(value, Stage):
         return value.key()
     if isinstance(value, Mapping):
-        return {str(key): _plain_part(item) for key, item in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain_part(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
 class Retriever(Stage):
@@ -260,9 +240,15 @@ def _head(stage: Stage) -> Stage:
 
 
 class _Wrapper(Stage):
-    """A stage around one other."""
+    """A stage around one other, whose run it changes by `apply`."""
 
     inner: Stage
+
+    def apply(self, run: Run) -> Run:
+        raise NotImplementedError
+
+    def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
+        return self.apply(self.inner.transform(queries, run, context))
 
     @property
     def label(self) -> str:
@@ -291,11 +277,14 @@ class Cut(_Wrapper):
     def label(self) -> str:
         return f"{self.inner.label} % {self.k}"
 
+    def apply(self, run: Run) -> Run:
+        return run.top(self.k)
+
     def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
         inner = self.inner
         if isinstance(inner, Retriever) and is_dataclass(inner):  # ask the index for no more than is kept
             inner = replace(inner, k=min(self.k, inner.k))
-        return inner.transform(queries, run, context).top(self.k)
+        return self.apply(inner.transform(queries, run, context))
 
 
 @dataclass
@@ -309,14 +298,13 @@ class Scaled(_Wrapper):
         if not isinstance(self.weight, int | float) or not np.isfinite(self.weight) or self.weight <= 0:
             raise UsageError(f"{self.weight!r} * {self.inner.label}: expected a finite weight > 0")
 
-    def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
-        found = self.inner.transform(queries, run, context)
-        return Run(found.query_ids, found.offsets, found.doc_ids, self.weight * found.scores, **found.facts())
+    def apply(self, run: Run) -> Run:
+        return Run(run.query_ids, run.offsets, run.doc_ids, self.weight * run.scores, **run.facts())
 
 
 @dataclass
 class Normalised(_Wrapper):
-    """`stage.norm(method)`: scores mapped within each query."""
+    """`stage.normalised(method)`: scores mapped within each query."""
 
     inner: Stage
     method: str
@@ -326,16 +314,26 @@ class Normalised(_Wrapper):
         if self.method not in NORMALISATIONS:
             raise UsageError(f"normalisation {self.method!r} is unknown: known are {', '.join(NORMALISATIONS)}")
 
-    def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
-        return normalise(self.inner.transform(queries, run, context), self.method)
+    def apply(self, run: Run) -> Run:
+        return normalise(run, self.method)
 
 
 def _scaled(stage: Stage) -> tuple[Stage, float]:
     return (stage.inner, stage.weight) if isinstance(stage, Scaled) else (stage, 1.0)
 
 
+class Fusion(Stage):
+    """Runs of its children → one run, by `combine`."""
+
+    def combine(self, runs: Sequence[Run]) -> Run:
+        raise NotImplementedError
+
+    def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
+        return self.combine([stage.transform(queries, run, context) for stage in self.children()])
+
+
 @dataclass
-class WeightedSum(Stage):
+class WeightedSum(Fusion):
     """`0.7 * a + 0.3 * b`: sum of weighted scores; a document that one part lacks counts 0 there."""
 
     parts: tuple[tuple[Stage, float], ...]
@@ -346,7 +344,7 @@ class WeightedSum(Stage):
         if len(kinds) > 1:
             raise UsageError(
                 f"{self.label}: score kinds {' and '.join(kinds)} differ: normalise each part, "
-                f"a.norm('min-max') + b.norm('min-max'), or use rrf(a, b)"
+                f"a.normalised('min-max') + b.normalised('min-max'), or use rrf(a, b)"
             )
 
     @property
@@ -356,13 +354,12 @@ class WeightedSum(Stage):
     def children(self) -> Sequence[Stage]:
         return tuple(stage for stage, _ in self.parts)
 
-    def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
-        runs = [stage.transform(queries, run, context) for stage, _ in self.parts]
+    def combine(self, runs: Sequence[Run]) -> Run:
         return fuse(runs, "wsum", weights=[weight for _, weight in self.parts], name=self.label)
 
 
 @dataclass
-class Fuse(Stage):
+class Fuse(Fusion):
     """Fusion of stages by a method's name; see `fusion.fuse`."""
 
     stages: tuple[Stage, ...]
@@ -377,8 +374,7 @@ class Fuse(Stage):
     def children(self) -> Sequence[Stage]:
         return self.stages
 
-    def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
-        runs = [stage.transform(queries, run, context) for stage in self.stages]
+    def combine(self, runs: Sequence[Run]) -> Run:
         return fuse(runs, self.method, name=self.label, **self.options)
 
 
@@ -390,7 +386,7 @@ def rrf(*stages: Stage, k: int = 60, weights: Sequence[float] | None = None) -> 
 
 
 @dataclass
-class Union(Stage):
+class Union(Fusion):
     """`a | b`: the candidates of a in their order, then those that only b found; scores are ranks."""
 
     first: Stage
@@ -404,22 +400,11 @@ class Union(Stage):
     def children(self) -> Sequence[Stage]:
         return (self.first, self.second)
 
-    def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
-        a, b = self.first.transform(queries, run, context), self.second.transform(queries, run, context)
+    def combine(self, runs: Sequence[Run]) -> Run:
+        a, b = runs
         rankings = []
-        for query in queries:
-            ids = list(dict.fromkeys([*a.ids(query.id), *b.ids(query.id)]))
-            rankings.append((query.id, ids, np.arange(len(ids), 0, -1, dtype=np.float64)))
+        for query_id in dict.fromkeys([*a, *b]):
+            ids = [doc_id for run in (a, b) if query_id in run for doc_id in run.ids(query_id)]
+            ids = list(dict.fromkeys(ids))
+            rankings.append((query_id, ids, np.arange(len(ids), 0, -1, dtype=np.float64)))
         return Run.from_rankings(rankings, name=self.label, score_kind="rank")
-
-
-def each(queries: Iterable[Query], size: int) -> Iterator[list[Query]]:
-    """Queries in batches of `size`."""
-    batch: list[Query] = []
-    for query in queries:
-        batch.append(query)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

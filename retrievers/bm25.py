@@ -1,0 +1,102 @@
+"""BM25 over a Lucene index, with RM3 feedback and BM25-weighted queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from ..errors import UsageError, suggest
+from ..records import Query, Run, TextSource
+from ..registry import register
+from ..stage import Retriever
+from .indexed import Indexed
+
+if TYPE_CHECKING:
+    from ..corpora.dataset import Dataset
+
+
+@register("bm25")
+@dataclass
+class BM25(Indexed, Retriever):
+    """BM25 (Robertson et al.) as Lucene computes it; defaults are Pyserini's (k1 .9, b .4).
+
+    `index` is a folder made by `BM25.build` or `cribble index`. `rm3` adds relevance-model feedback: `fb_terms` terms
+    from the best `fb_docs` documents, mixed in with weight 1 - `original_query_weight`. `query_weights="bm25"` weights
+    the query's terms by BM25 too, as BRIGHT's official baseline does. `threads` searches queries side by side.
+    """
+
+    index: str | Path
+    k: int = 1000
+    k1: float = 0.9
+    b: float = 0.4
+    rm3: bool = False
+    fb_terms: int = 10
+    fb_docs: int = 10
+    original_query_weight: float = 0.5
+    query_weights: str = "binary"
+    threads: int = 1
+    score_kind: str = field(default="bm25", init=False)
+
+    def __post_init__(self) -> None:
+        if not self.k1 >= 0:
+            raise UsageError(f"bm25: k1 is {self.k1}, expected a number >= 0")
+        if not 0 <= self.b <= 1:
+            raise UsageError(f"bm25: b is {self.b}, expected a number from 0 to 1")
+        if self.query_weights not in ("binary", "bm25"):
+            raise UsageError(
+                f"bm25: query_weights is {self.query_weights!r}: {suggest(self.query_weights, ('binary', 'bm25'))}"
+            )
+        if self.rm3 and self.query_weights == "bm25":
+            raise UsageError("bm25: rm3 and query_weights='bm25' both reweight the query: choose one")
+        changed = [n for n in ("fb_terms", "fb_docs", "original_query_weight") if getattr(self, n) != getattr(BM25, n)]
+        if changed and not self.rm3:
+            raise UsageError(f"bm25: {', '.join(changed)} have no effect without rm3=true")
+
+    @classmethod
+    def build(
+        cls, dataset: Dataset, path: str | Path, *, overwrite: bool = False, language: str = "en", **options: Any
+    ) -> Self:
+        """Build the Lucene index of a dataset's documents in `path` (resumes a killed build), and return its retriever."""
+        from ..index.lucene import LuceneIndex
+
+        build_options, search_options = cls.split_options(LuceneIndex.build, options)
+        LuceneIndex.build(
+            path,
+            dataset.documents(),
+            corpus=dataset.id,
+            total=dataset.num_documents,
+            language=language,
+            overwrite=overwrite,
+            **build_options,
+        )
+        return cls(path, **search_options)
+
+    def open_index(self) -> Any:
+        from ..index.lucene import LuceneIndex
+
+        return LuceneIndex.open(self.index)
+
+    def retrieve(self, queries: list[Query], k: int) -> Run:
+        rm3 = None
+        if self.rm3:
+            rm3 = {
+                "fb_terms": self.fb_terms,
+                "fb_docs": self.fb_docs,
+                "original_query_weight": self.original_query_weight,
+            }
+        found = self.opened.search(
+            [query.text for query in queries],
+            k,
+            k1=self.k1,
+            b=self.b,
+            rm3=rm3,
+            query_weights=self.query_weights,
+            threads=self.threads,
+        )
+        rankings = [(query.id, ids, scores) for query, (ids, scores) in zip(queries, found, strict=True)]
+        return Run.from_rankings(rankings, name=self.label, score_kind=self.score_kind)
+
+    def texts(self) -> TextSource | None:
+        store: TextSource = self.opened.texts
+        return store

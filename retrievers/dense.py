@@ -1,0 +1,110 @@
+"""One vector per text: an encoder and an exact FAISS index of its vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from ..records import Query, Run, TextSource
+from ..registry import register
+from ..stage import Retriever
+from .indexed import Indexed
+
+if TYPE_CHECKING:
+    from ..corpora.dataset import Dataset
+    from ..models.encoder import Encoder
+
+
+@register("dense")
+@dataclass
+class DenseRetriever(Indexed, Retriever):
+    """Nearest neighbours of the query's vector, exactly.
+
+    `index` is a folder made by `DenseRetriever.build` or `cribble index`. `model` is the encoder; by default the one
+    that the index records. An encoder whose model, revision, prompts, pooling, dimension, dtype or normalisation differs
+    from the recorded one is refused. `device` is auto, cpu or cuda.
+    """
+
+    index: str | Path
+    k: int = 1000
+    model: str | None = None
+    device: str = "auto"
+    score_kind: str = field(default="", init=False)
+
+    @classmethod
+    def build(
+        cls,
+        dataset: Dataset,
+        path: str | Path,
+        *,
+        overwrite: bool = False,
+        model: str | None = None,
+        device: str = "auto",
+        dtype: str = "float32",
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+        max_length: int | None = None,
+        **options: Any,
+    ) -> Self:
+        """Encode a dataset's documents into the index `path` (resumes a killed build), and return its retriever."""
+        from ..index.flat import FlatIndex
+        from ..models.encoder import Encoder
+
+        build_options, search_options = cls.split_options(FlatIndex.build, options)
+        encoder = Encoder(
+            model,
+            device=device,
+            dtype=dtype,
+            query_prompt=query_prompt,
+            document_prompt=document_prompt,
+            max_length=max_length,
+        )
+        FlatIndex.build(
+            path,
+            dataset.documents(),
+            encoder.encode_documents,
+            spec=encoder.spec,
+            corpus=dataset.id,
+            total=dataset.num_documents,
+            overwrite=overwrite,
+            **build_options,
+        )
+        retriever = cls(path, model=model, device=device, **search_options)
+        retriever.__dict__["encoder"] = encoder  # loaded already
+        return retriever
+
+    def open_index(self) -> Any:
+        from ..index.flat import FlatIndex
+
+        return FlatIndex.open(self.index)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder of the queries, with the prompts and lengths that the index records."""
+        from ..models.encoder import Encoder
+
+        spec = self.opened.manifest.encoder
+        return Encoder(
+            self.model or spec.model,
+            device=self.device,
+            dtype=spec.dtype,
+            query_prompt=spec.query_prompt,
+            document_prompt=spec.document_prompt,
+            max_length=spec.max_length,
+        )
+
+    def retrieve(self, queries: list[Query], k: int) -> Run:
+        index = self.opened
+        index.refuse_other_encoder(self.encoder.spec)
+        kind = index.score_kind
+        if not queries:
+            return Run.from_rankings([], name=self.label, score_kind=kind)
+        found = index.search(self.encoder.encode_queries([query.text for query in queries]), k)
+        rankings = [(query.id, ids, scores) for query, (ids, scores) in zip(queries, found, strict=True)]
+        return Run.from_rankings(rankings, name=self.label, score_kind=kind)
+
+    def texts(self) -> TextSource | None:
+        store: TextSource = self.opened.texts
+        return store
