@@ -1,0 +1,249 @@
+"""What an index folder says about itself: the plan that is written first and the manifest that is written last."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, SetupError, suggest
+from ..run_files import write_whole
+from ..vectors import EncoderSpec
+from .durable import FileTable, check_files, sync
+
+#: Version of the folder's layout. A reader refuses any other.
+FORMAT = 1
+
+#: Indexes up to this many bytes are compared with their SHA-256 whenever they are opened (about half a second).
+VERIFIED_BYTES = 256 << 20
+
+PLAN, MANIFEST = "plan.json", "manifest.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a build is going to make. A build that was interrupted goes on only under an equal plan.
+
+    `kind` is the index kind's name, `corpus` names the dataset, `options` are the kind's own (JSON values only).
+    """
+
+    kind: str
+    corpus: str
+    shard_documents: int
+    options: dict[str, Any] = field(default_factory=dict)
+    encoder: EncoderSpec | None = None
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        if self.shard_documents < 1:
+            raise InputError(f"shard_documents is {self.shard_documents}, expected at least 1")
+        object.__setattr__(self, "options", json.loads(json.dumps(self.options)))  # tuples become lists, as when read
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Plan:
+        encoder = data.get("encoder")
+        return cls(**{**data, "encoder": EncoderSpec.from_json(encoder) if encoder else None})
+
+    def differences(self, recorded: Plan) -> list[str]:
+        """One line per value in which this plan differs from the one recorded in a folder."""
+        mine, theirs = self.to_json(), recorded.to_json()
+        pairs = [(name, mine[name], theirs[name]) for name in ("format", "kind", "corpus", "shard_documents")]
+        names = sorted({*self.options, *recorded.options})
+        pairs += [(f"options.{name}", self.options.get(name), recorded.options.get(name)) for name in names]
+        lines = [f"{name}: {a!r} asked for, {b!r} recorded" for name, a, b in pairs if a != b]
+        return lines + encoder_differences(self.encoder, recorded.encoder)
+
+
+def encoder_differences(asked: EncoderSpec | None, recorded: EncoderSpec | None) -> list[str]:
+    if asked is None or recorded is None:
+        if asked is recorded:
+            return []
+        return [
+            f"encoder: {asked.model if asked else None!r} asked for, {recorded.model if recorded else None!r} recorded"
+        ]
+    return [
+        f"encoder.{line}".removesuffix(" there").replace(" here, ", " asked for, ", 1) + " recorded"
+        for line in asked.differences(recorded)
+    ]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A whole index: its plan, its corpus, its shards and the size and SHA-256 of each of its files.
+
+    `documents` counts them, `fingerprint` is the SHA-256 over all ids, texts and titles in order, `shards` holds the
+    documents per shard, `counts` what happened to documents (`empty_texts`, `truncated_texts`, …), summed over shards.
+    """
+
+    plan: Plan
+    documents: int
+    fingerprint: str
+    shards: list[int]
+    counts: dict[str, int]
+    versions: dict[str, str]
+    files: FileTable
+    created: str = ""
+
+    @property
+    def kind(self) -> str:
+        return self.plan.kind
+
+    @property
+    def encoder(self) -> EncoderSpec | None:
+        return self.plan.encoder
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return self.plan.options
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(entry["bytes"] for entry in self.files.values())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": self.plan.format,
+            "kind": self.plan.kind,
+            "encoder": asdict(self.plan.encoder) if self.plan.encoder else None,
+            "corpus": {"id": self.plan.corpus, "fingerprint": self.fingerprint, "documents": self.documents},
+            "options": self.plan.options,
+            "shard_documents": self.plan.shard_documents,
+            "shards": self.shards,
+            "counts": self.counts,
+            "versions": self.versions,
+            "created": self.created,
+            "files": self.files,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Manifest:
+        corpus = data["corpus"]
+        encoder = EncoderSpec.from_json(data["encoder"]) if data["encoder"] else None
+        plan = Plan(data["kind"], corpus["id"], data["shard_documents"], data["options"], encoder, data["format"])
+        return cls(
+            plan=plan,
+            documents=corpus["documents"],
+            fingerprint=corpus["fingerprint"],
+            shards=list(data["shards"]),
+            counts=dict(data["counts"]),
+            versions=dict(data["versions"]),
+            files=dict(data["files"]),
+            created=data["created"],
+        )
+
+    def require_encoder(self, spec: EncoderSpec, path: str | Path) -> None:
+        """Raise `InputError` with both values when `spec` is not the encoder that made this index."""
+        if lines := encoder_differences(spec, self.encoder):
+            raise InputError(
+                f"{path}: the index was made by another encoder ({'; '.join(lines)}): use the recorded one, or build an "
+                f"index with the one asked for in another folder"
+            )
+
+
+def write_plan(root: Path, plan: Plan) -> None:
+    _write_json(root / PLAN, plan.to_json())
+
+
+def read_plan(root: Path) -> Plan | None:
+    """The recorded plan, or None where no build has begun."""
+    path = root / PLAN
+    if not path.exists():
+        return None
+    try:
+        data = json.loads(path.read_bytes())
+        if data.get("format") != FORMAT:
+            raise SetupError(
+                f"{path}: layout version {data.get('format')!r}, this cribble writes {FORMAT}: build in another folder"
+            )
+        return Plan.from_json(data)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise SetupError(f"{path}: damaged ({error}): delete the folder, or build with overwrite") from error
+
+
+def write_manifest(root: Path, manifest: Manifest) -> None:
+    """Write the manifest with its own SHA-256; from here on the index is whole."""
+    data = manifest.to_json()
+    _write_json(root / MANIFEST, {"sha256": _own_sha256(data), **data})
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """The manifest of a whole index. `SetupError` where there is none, an unfinished, damaged or unknown one."""
+    root = Path(path)
+    file = root / MANIFEST
+    try:
+        raw = file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise SetupError(_why_absent(root)) from None
+    remedy = "build the index again with overwrite"
+    try:
+        data = json.loads(raw)
+        version = data["format"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise SetupError(f"{file}: damaged ({type(error).__name__}: {error}): {remedy}") from error
+    if version != FORMAT:
+        raise SetupError(
+            f"{file}: layout version {version!r}, this cribble reads {FORMAT}: update cribble, or {remedy}"
+        )
+    recorded = data.pop("sha256", None)
+    found = _own_sha256(data)
+    if found != recorded:
+        raise SetupError(f"{file}: SHA-256 of its content {found}, expected {recorded}: the file is damaged; {remedy}")
+    return Manifest.from_json(data)
+
+
+def check_index(path: str | Path, *, verify: bool | None = None) -> Manifest:
+    """Read the manifest and compare the files with it: sizes always; SHA-256 when `verify`, or by default (None) when
+    the whole index has at most `VERIFIED_BYTES`. A damaged file is a `SetupError` that names it and both values.
+    """
+    manifest = read_manifest(path)
+    contents = manifest.bytes <= VERIFIED_BYTES if verify is None else verify
+    check_files(Path(path), manifest.files, contents=contents, remedy="build the index again with overwrite")
+    return manifest
+
+
+def library_versions(names: Iterable[str]) -> dict[str, str]:
+    """Versions of the distributions among `names` that are installed, and cribble's own."""
+    versions = {}
+    for name in ("cribble", *names):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _own_sha256(data: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+    with write_whole(path) as stream:
+        stream.write(json.dumps(data, indent=1, ensure_ascii=False).encode() + b"\n")
+    sync(path.parent)
+
+
+def _why_absent(root: Path) -> str:
+    if (root / PLAN).exists():
+        return f"{root}: unfinished index: run the same build command again to resume it"
+    if root.is_dir():
+        below = sorted(p.parent.name for p in root.glob(f"*/{MANIFEST}"))
+        hint = f"it holds the indexes {', '.join(below)}" if below else "build one with `cribble index`"
+        return f"{root}: no index here (no {MANIFEST}): {hint}"
+    if root.exists():
+        return f"{root}: a file, not an index folder: name the folder that `cribble index --out` was given"
+    beside = [p.parent.name for p in root.parent.glob(f"*/{MANIFEST}")] if root.parent.is_dir() else []
+    hint = suggest(root.name, beside) if beside else "build one with `cribble index`"
+    return f"{root}: no such folder: {hint}"
