@@ -1,0 +1,219 @@
+"""Encoder: texts → dense vectors, or one vector per token, by any sentence-transformers checkpoint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError, UsageError
+from ..records import Document
+from ..vectors import Dense, EncoderSpec, MultiVector
+from .checkpoint import Checkpoint, find_checkpoint
+from .loading import load_model
+from .network import Network
+from .runtime import check_dtype, check_token_budget, choose_device
+
+
+class Encoder:
+    """Any sentence-transformers checkpoint as an encoder of queries and documents.
+
+    `model` is a local folder, a Hub name, or None for the embedded all-MiniLM-L6-v2. Prompts, pooling, normalisation,
+    similarity and maximum length are the checkpoint's, as its `encode_query` and `encode_document` apply them; a prompt
+    given here (also an empty one) replaces the checkpoint's. `dtype` is what the network computes in: float32,
+    bfloat16, or float16 on a GPU; vectors are float32 whatever it is. `token_budget` bounds the padded tokens of one
+    batch (None: 1,024 on a CPU, 32,768 on a GPU). Making an encoder is free: the model is loaded when first used.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        revision: str | None = None,
+        device: str = "auto",
+        dtype: str = "float32",
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+        max_length: int | None = None,
+        token_budget: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        self.model, self.revision, self.device = model, revision, device
+        self.dtype = check_dtype(dtype, device)
+        self.max_length, self.token_budget, self.trust_remote_code = max_length, token_budget, trust_remote_code
+        self._query_prompt, self._document_prompt = query_prompt, document_prompt
+        if token_budget is not None:
+            check_token_budget(token_budget, "cpu")
+        if max_length is not None and max_length < 1:
+            raise UsageError(f"max_length={max_length}: expected at least 1 token")
+
+    def __repr__(self) -> str:
+        return f"Encoder({str(self.model) if self.model is not None else None!r}, dtype={self.dtype!r})"
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The model's files, found or downloaded, their weights hashed."""
+        return find_checkpoint(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
+
+    @cached_property
+    def network(self) -> Network:
+        """The loaded model."""
+        device = choose_device(self.device)
+        dtype = check_dtype(self.dtype, device)
+        model = load_model(
+            "SentenceTransformer",
+            self.checkpoint,
+            device=device,
+            dtype=dtype,
+            max_length=self.max_length,
+            trust_remote_code=self.trust_remote_code,
+            may_miss=("pooler",),  # BERT's pooler is not used by sentence embeddings
+        )
+        return Network(self.checkpoint.name, model, device, check_token_budget(self.token_budget, device))
+
+    @property
+    def truncated(self) -> int:
+        """Texts cut at the maximum length so far."""
+        return self.network.truncated if "network" in self.__dict__ else 0
+
+    @cached_property
+    def query_prompt(self) -> str:
+        """What stands before every query: given, or the checkpoint's `query` prompt, or its default prompt."""
+        return self._query_prompt if self._query_prompt is not None else self._prompt("query")
+
+    @cached_property
+    def document_prompt(self) -> str:
+        """What stands before every document: given, or the checkpoint's `document`, `passage` or `corpus` prompt."""
+        if self._document_prompt is not None:
+            return self._document_prompt
+        return self._prompt("document", "passage", "corpus")
+
+    def _prompt(self, *names: str) -> str:
+        """The rule of sentence-transformers 6: the first of `names` that the checkpoint has, else its default."""
+        model = self.network.model
+        for name in names:
+            if name in model.prompts:
+                return model.prompts[name] or ""
+        return model.prompts.get(model.default_prompt_name) or ""
+
+    @cached_property
+    def spec(self) -> EncoderSpec:
+        """What the vectors depend on; an index records it and refuses any other."""
+        model = self.network.model
+        return EncoderSpec(
+            model=self.checkpoint.name,
+            revision=self.checkpoint.digest,
+            query_prompt=self.query_prompt,
+            document_prompt=self.document_prompt,
+            pooling=_pooling(model),
+            dim=self.dim,
+            dtype=self.dtype,
+            max_length=self.network.max_length or 0,
+            normalised=_normalises(model),
+            similarity=model.similarity_fn_name,
+        )
+
+    @cached_property
+    def dim(self) -> int:
+        """Width of the vectors."""
+        dim = self.network.model.get_embedding_dimension()
+        if dim is None:  # a module that doesn't say: look at a vector
+            _, features = next(self.network.batches(["a"], what="probing"))
+            dim = self._vectors(features, "document").shape[1]
+        return int(dim)
+
+    # ---- one vector per text ----------------------------------------------------------------------------------------
+
+    def encode_queries(self, queries: Sequence[str]) -> Dense:
+        """Vectors (n, dim) float32 of `queries`, in their order."""
+        return self._encode(_texts(queries), self.query_prompt, "query")
+
+    def encode_documents(self, documents: Iterable[Document]) -> Dense:
+        """Vectors (n, dim) float32 of `documents` (title, a space, text), in their order."""
+        return self._encode([document.full_text for document in documents], self.document_prompt, "document")
+
+    def _encode(self, texts: list[str], prompt: str, task: str) -> Dense:
+        vectors = np.empty((len(texts), self.dim), np.float32)
+        for rows, features in self.network.batches(texts, what=f"encoding {task} texts", prompt=prompt, task=task):
+            vectors[rows] = self._vectors(features, task)
+        return Dense(vectors)
+
+    def _vectors(self, features: dict[str, Any], task: str) -> np.ndarray:
+        """One batch through all modules: (rows, dim) float32."""
+        import torch
+
+        output = self.network.forward(features, task)["sentence_embedding"].float()
+        if (width := getattr(self.network.model, "truncate_dim", None)) is not None:
+            output = output[:, :width]
+        elif self.dtype != "float32" and _normalises(self.network.model):
+            # Half-precision unit vectors are off by 1e-3: make them exact again.
+            output = torch.nn.functional.normalize(output, dim=1)
+        vectors: np.ndarray = output.cpu().numpy()
+        return vectors
+
+    # ---- one vector per token ---------------------------------------------------------------------------------------
+
+    def query_tokens(self, queries: Sequence[str]) -> MultiVector:
+        """The last hidden states of each query's tokens, as unit vectors (t, hidden) float32."""
+        return self._tokens(_texts(queries), self.query_prompt, "query")
+
+    def document_tokens(self, documents: Iterable[Document]) -> MultiVector:
+        """The last hidden states of each document's tokens, as unit vectors (t, hidden) float32."""
+        return self._tokens([document.full_text for document in documents], self.document_prompt, "document")
+
+    def _tokens(self, texts: list[str], prompt: str, task: str) -> MultiVector:
+        matrices: list[np.ndarray] = [np.zeros((0, 0), np.float32)] * len(texts)
+        for rows, features in self.network.batches(texts, what=f"encoding {task} tokens", prompt=prompt, task=task):
+            for row, matrix in zip(rows, self._token_states(features), strict=True):
+                matrices[row] = matrix
+        return MultiVector.of(matrices, matrices[0].shape[1] if matrices else self.hidden_width)
+
+    @property
+    def hidden_width(self) -> int:
+        """Width of the token states."""
+        return int(self.network.model[0].get_embedding_dimension())
+
+    def _token_states(self, features: dict[str, Any]) -> list[np.ndarray]:
+        """The first module's states at real tokens, special tokens included, each of length 1.
+
+        Special tokens stay: sentence encoders put much of a text's meaning there, and on SciFact MaxSim with them
+        is the better one.
+        """
+        import torch
+
+        with torch.inference_mode():
+            output = self.network.model[0](features)
+        if "token_embeddings" not in output or "attention_mask" not in output:
+            raise InputError(f"the model {self.checkpoint.name} gives no token states: MaxSim needs a transformer")
+        states = torch.nn.functional.normalize(output["token_embeddings"].float(), dim=-1).cpu().numpy()
+        mask = output["attention_mask"].bool().cpu().numpy()
+        return [states[i][mask[i]] for i in range(len(states))]
+
+
+def _texts(queries: Sequence[str]) -> list[str]:
+    if isinstance(queries, str):
+        raise UsageError("encode_queries takes a list of texts, got one str: put it in a list")
+    return list(queries)
+
+
+def _pooling(model: Any) -> str:
+    """The modules after the transformer, such as `mean` or `cls+dense`; Normalize is told by `normalised`."""
+    names = []
+    for module in list(model)[1:]:
+        kind = type(module).__name__
+        if kind == "Pooling":
+            mode = module.pooling_mode if isinstance(module.pooling_mode, str) else "+".join(module.pooling_mode)
+            names.append(mode if module.include_prompt else f"{mode} without prompt")
+        elif kind != "Normalize":
+            names.append(kind.lower())
+    return "+".join(names) or type(model[0]).__name__.lower()
+
+
+def _normalises(model: Any) -> bool:
+    """Whether the last module makes unit vectors (and no dimension is cut off after it)."""
+    last = list(model)[-1]
+    is_norm = type(last).__name__ == "Normalize" and last.module_output_name == "sentence_embedding"
+    return is_norm and getattr(model, "truncate_dim", None) is None

@@ -1,0 +1,110 @@
+"""Loads checkpoints through sentence-transformers: quietly, complete, in the asked device and number format."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import CribbleError, InputError, UsageError
+from .checkpoint import Checkpoint
+from .runtime import torch_dtype
+
+_MISSING = re.compile(r"^(\S+)\s*\|\s*MISSING", re.MULTILINE)
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def load_model(
+    kind: str,
+    checkpoint: Checkpoint,
+    *,
+    device: str,
+    dtype: str,
+    max_length: int | None = None,
+    trust_remote_code: bool = False,
+    may_miss: tuple[str, ...] = (),
+) -> Any:
+    """A sentence-transformers model of class `kind` (`SentenceTransformer` or `CrossEncoder`), ready for inference.
+
+    Weights that the network has and the file lacks would be random numbers: that is an `InputError`, but for names
+    that contain one of `may_miss`. On a CPU that profits, its float32 linear layers are packed (see `packed_linear`).
+    """
+    import sentence_transformers
+
+    with _quiet() as reports:
+        try:
+            model = getattr(sentence_transformers, kind)(
+                str(checkpoint.folder),
+                device=device,
+                local_files_only=True,
+                trust_remote_code=trust_remote_code,
+                model_kwargs={"dtype": torch_dtype(dtype), "use_safetensors": True},
+            )
+        except CribbleError:
+            raise
+        except Exception as error:  # transformers raises almost any class for a broken folder
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(
+                f"the model {checkpoint.name} can't be loaded ({type(error).__name__}: {reason})"
+            ) from error
+    missing = [name for report in reports for name in _MISSING.findall(report)]
+    missing = [name for name in missing if not any(part in name for part in may_miss)]
+    if missing:
+        raise InputError(
+            f"the model {checkpoint.name} lacks weights that its network needs ({', '.join(missing[:4])}), they would be "
+            "random: this checkpoint is made for another task, or is not whole"
+        )
+    model.eval()
+    _set_max_length(model, checkpoint, max_length)
+    if device == "cpu" and dtype == "float32":
+        from .packed_linear import pack_linears, packing_pays
+
+        if packing_pays():
+            pack_linears(model)
+    return model
+
+
+def _set_max_length(model: Any, checkpoint: Checkpoint, max_length: int | None) -> None:
+    """Tokens a text is cut at: the checkpoint's own number, or a smaller or larger one that the positions allow."""
+    if max_length is None:
+        return
+    if max_length < 1:
+        raise UsageError(f"max_length={max_length}: expected at least 1 token")
+    config = getattr(model.transformers_model, "config", None)
+    positions = getattr(config, "max_position_embeddings", None)
+    if isinstance(positions, int) and 0 < positions < max_length:
+        raise UsageError(f"max_length={max_length}: {checkpoint.name} has {positions} positions; use at most that")
+    if model.tokenizer is None:
+        raise UsageError(
+            f"max_length={max_length}: {checkpoint.name} has no tokenizer that could cut texts; leave it out"
+        )
+    model.max_seq_length = max_length
+
+
+@contextmanager
+def _quiet() -> Iterator[list[str]]:
+    """Keep transformers' bars and tables off the terminal; what it warned of is in the yielded list."""
+    from transformers.utils import logging as transformers_logging
+
+    reports: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            reports.append(_COLOURS.sub("", record.getMessage()))
+
+    root = logging.getLogger("transformers")
+    transformers_logging.get_verbosity()  # sets up the library's own handler, which is then replaced for a while
+    handlers, propagate, level = root.handlers[:], root.propagate, root.level
+    bars = transformers_logging.is_progress_bar_enabled()
+    root.handlers, root.propagate = [Keep()], False
+    root.setLevel(logging.WARNING)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield reports
+    finally:
+        root.handlers, root.propagate = handlers, propagate
+        root.setLevel(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,157 @@
+"""A loaded model and its tokenizer, run over many texts in batches of like length under a token budget."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..progress import progress
+from .batching import buffers, pad, plan_batches
+
+_log = logging.getLogger("cribble")
+
+#: A text, or a pair of texts for a cross-encoder.
+Input = str | tuple[str, str]
+
+_RAGGED = {"text": {"padding": False}, "common": {"return_tensors": None}}
+_TOKEN_COLUMNS = {"input_ids", "attention_mask", "token_type_ids"}
+
+
+class Network:
+    """Runs a sentence-transformers model (`SentenceTransformer`, `CrossEncoder`) with our own batching.
+
+    Prompts, truncation and special tokens are the model's own `preprocess`, called once for a buffer of texts; the
+    texts are then sorted by their number of tokens, cut into batches of at most `token_budget` padded tokens, and
+    padded. `truncated` counts the texts that were cut at `max_length`.
+    """
+
+    def __init__(self, name: str, model: Any, device: str, token_budget: int) -> None:
+        self.name, self.model, self.device, self.token_budget = name, model, device, token_budget
+        self.truncated = 0
+        self._warned_at = 0
+        self._ragged = _tokenises_without_padding(model)
+        self._lock = threading.Lock()  # a fast tokenizer holds its padding and truncation as state
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens after which a text is cut; None where the model has no limit."""
+        length = self.model.get_max_seq_length()
+        return int(length) if length is not None and length < 1e9 else None
+
+    def batches(
+        self, inputs: Sequence[Input], *, what: str, prompt: str = "", task: str | None = None
+    ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+        """Yield (positions in `inputs`, features on the device) until every input was in exactly one batch."""
+        import torch
+
+        arguments = {"prompt": prompt or None, **({"task": task} if task else {})}
+        before = self.truncated
+        with progress(what, total=len(inputs), unit="texts") as advance:
+            for part in buffers(len(inputs)):
+                for rows, features in self._buffer_batches(inputs[part], arguments):
+                    moved = {
+                        key: value.to(self.device) if isinstance(value, torch.Tensor) else value
+                        for key, value in features.items()
+                    }
+                    yield part.start + rows, moved
+                    advance(len(rows))
+        self._warn(before, len(inputs))
+
+    def forward(self, features: dict[str, Any], task: str | None = None) -> dict[str, Any]:
+        """All modules of the model; no gradients."""
+        import torch
+
+        with torch.inference_mode():
+            output: dict[str, Any] = self.model(features, **({"task": task} if task else {}))
+        return output
+
+    def _buffer_batches(
+        self, inputs: Sequence[Input], arguments: dict[str, Any]
+    ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+        columns: dict[str, list[list[int]]] | None = None
+        if self._ragged:
+            with self._lock:
+                tokens = self.model.preprocess(list(inputs), processing_kwargs=_RAGGED, **arguments)
+            columns, shared = _split(tokens)
+        if columns is None:
+            yield from self._padded_batches(inputs, arguments)
+            return
+        lengths = [len(ids) for ids in columns["input_ids"]]
+        self.truncated += self._count_truncated(lengths, tokens)
+        fill = {
+            "input_ids": self.model.tokenizer.pad_token_id or 0,
+            "token_type_ids": getattr(self.model.tokenizer, "pad_token_type_id", 0),
+        }
+        left = self.model.tokenizer.padding_side == "left"
+        for rows in plan_batches(lengths, self.token_budget):
+            yield rows, {**pad(columns, rows, fill, left=left), **shared}
+
+    def _padded_batches(
+        self, inputs: Sequence[Input], arguments: dict[str, Any]
+    ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+        """For models that don't give ragged tokens (chat templates, routers, word embeddings): lengths are guessed."""
+        limit = self.max_length or 1 << 30
+        texts = [text if isinstance(text, str) else " ".join(text) for text in inputs]
+        overhead = len(str(arguments.get("prompt") or "")) + 64
+        lengths = [min(limit, (len(text.encode("utf-8", "replace")) + overhead) // 3) for text in texts]
+        for rows in plan_batches(lengths, self.token_budget):
+            with self._lock:
+                features = dict(self.model.preprocess([inputs[row] for row in rows], **arguments))
+            mask = features.get("attention_mask")
+            if mask is not None and mask.ndim == 2 and mask.shape[0] == len(rows):
+                self.truncated += int((mask.sum(dim=1) >= limit).sum())
+            yield rows, features
+
+    def _count_truncated(self, lengths: list[int], tokens: Any) -> int:
+        """Texts that lost tokens: those as long as the limit of which the tokenizer kept an overflow."""
+        longest = max(lengths, default=0)
+        encodings = getattr(tokens, "encodings", None)
+        if encodings is None:  # a tokenizer in Python keeps no overflow
+            return sum(length >= (self.max_length or 1 << 30) for length in lengths)
+        return sum(
+            length == longest and bool(encoding.overflowing)
+            for length, encoding in zip(lengths, encodings, strict=True)
+        )
+
+    def _warn(self, before: int, total: int) -> None:
+        """Say so when texts were cut: the first time, and then when ten times as many were."""
+        cut = self.truncated - before
+        if cut and self.truncated >= 10 * self._warned_at:
+            self._warned_at = self.truncated
+            _log.warning(
+                "%s: %d of %d texts are longer than %s tokens and were cut there (%d so far)",
+                self.name, cut, total, self.max_length, self.truncated,
+            )  # fmt: skip
+
+
+def _tokenises_without_padding(model: Any) -> bool:
+    """Whether the first module is a plain text transformer whose tokenizer can be asked for ragged ids."""
+    from sentence_transformers.base.modules import Transformer
+    from transformers import PreTrainedTokenizerBase
+
+    first = model[0]
+    return (
+        isinstance(first, Transformer)
+        and isinstance(first.processor, PreTrainedTokenizerBase)
+        and "message" not in first.modality_config
+        and first.query_expansion is None
+        and not first.can_flatten_inputs
+    )
+
+
+def _split(tokens: Any) -> tuple[dict[str, list[list[int]]] | None, dict[str, Any]]:
+    """Per-text columns and what is common to all (modality, prompt length); None when a column is of no known kind."""
+    columns: dict[str, list[list[int]]] = {}
+    shared: dict[str, Any] = {}
+    for key, value in tokens.items():
+        if not isinstance(value, list):
+            shared[key] = value
+        elif key in _TOKEN_COLUMNS:
+            columns[key] = value
+        else:
+            return None, {}
+    return (columns, shared) if "input_ids" in columns else (None, {})
