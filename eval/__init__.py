@@ -7,28 +7,19 @@ Every registered measure is a name here, ready for `@`:
     {'nDCG@10': 0.6309297535714575, 'R@100': 1.0}
 """
 
-from . import measures as _measures  # noqa: F401  registers every measure
 from .evaluation import Evaluation, evaluate, mean_of_parts
+from .grammar import measures as all_measures
 from .grammar import parse_measures
-from .measure import ALIASES, MEASURES, Measure, register_measure
+from .measure import Measure
 
-__all__ = [
-    "ALIASES",
-    "MEASURES",
-    "Evaluation",
-    "Measure",
-    "evaluate",
-    "mean_of_parts",
-    "parse_measures",
-    "register_measure",
-]
+__all__ = ["Evaluation", "Measure", "all_measures", "evaluate", "mean_of_parts", "parse_measures"]
 
 
 def __getattr__(name: str) -> Measure:
-    if name in MEASURES:
-        return MEASURES[name]()
+    if not name.startswith("_") and name in all_measures():
+        return all_measures()[name]()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *MEASURES])
+    return sorted([*__all__, *all_measures()])

@@ -61,7 +61,7 @@ class Joined:
         return np.bincount(query, amount, minlength=len(self.query_ids))
 
     @cached_property
-    def judged_only(self) -> Joined:
+    def condensed(self) -> Joined:
         """The condensed list (trec_eval -J): documents without a judgement are taken out and the rest moves up."""
         keep = self.label >= 0
         query = self.query[keep]

@@ -7,12 +7,15 @@ MRR, recall, ndcg_cut_10, P.5) are understood where they can mean one thing only
 from __future__ import annotations
 
 import ast
+import difflib
 import re
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from ..errors import UsageError, suggest
-from .measure import ALIASES, MEASURES, Measure
+from ..registry import entries, find
+from .measure import Measure
 
 _PIECE = re.compile(
     r"(?P<name>[A-Za-z][A-Za-z_]*?)(?:[_.](?P<tail>\d+))?"  # ndcg_cut_10 and ndcg_cut.10 are trec_eval's own spellings
@@ -44,7 +47,7 @@ def parse_measures(text: str | Measure | Iterable[str | Measure]) -> list[Measur
 
 def _pieces(text: str) -> Iterable[Measure]:
     if not isinstance(text, str):
-        raise UsageError(f"a measure is given as {text!r} , a {type(text).__name__}, expected text such as 'nDCG@10'")
+        raise UsageError(f"a measure is given as {text!r}, a {type(text).__name__}, expected text such as 'nDCG@10'")
     at = 0
     while at < len(text):
         if text[at] in ", \t\r\n":
@@ -66,35 +69,37 @@ def _pieces(text: str) -> Iterable[Measure]:
 
 def _measure(match: re.Match[str]) -> Measure:
     name, tail, cutoff = match["name"], match["tail"], match["cutoff"]
-    kind = MEASURES.get(_canonical(name))
+    kind = measures().get(_spellings().get(name.casefold(), ""))
     if kind is None or (tail and cutoff):
-        written = match[0].partition("(")[0].partition("@")[0]
+        written = match[0].partition("(")[0]
         raise UsageError(f"the measure {written!r} is unknown: {_nearest(written)}")
     options = _options(match["options"] or "", kind)
     if cutoff is None:
         return kind(cutoff=int(tail) if tail else None, **options)
     if not re.fullmatch(r"[0-9]+", cutoff):
-        raise UsageError(f"the cutoff {cutoff!r} is no whole number, expected e.g. {kind.name}@10")
+        raise UsageError(f"the cutoff {cutoff!r} is no whole number, expected e.g. {kind.registered_name}@10")
     return kind(cutoff=int(cutoff), **options)
 
 
-def _canonical(name: str) -> str:
-    """Our spelling of a measure's name, or the name itself."""
-    spellings = {spelling.casefold(): spelling for spelling in MEASURES}
-    spellings |= {alias.casefold(): target for alias, target in ALIASES.items()}
-    return spellings.get(name.casefold(), name)
+@cache
+def measures() -> dict[str, type[Measure]]:
+    """Every registered measure by name."""
+    return {name: find("eval/measures", name) for name in entries("eval/measures")}
+
+
+@cache
+def _spellings() -> dict[str, str]:
+    """Name or alias, in lower case → name."""
+    names = {alias.casefold(): name for name, kind in measures().items() for alias in kind.aliases}
+    return names | {name.casefold(): name for name in measures()}
 
 
 def _nearest(written: str) -> str:
     """The tail of an error about an unknown measure: the nearest name, with the cutoff that was asked for."""
-    name, _, cutoff = re.sub(r"[(].*", "", written).partition("@")
-    folded = {spelling.casefold(): spelling for spelling in (*MEASURES, *ALIASES)}
-    hint = suggest(name.casefold(), folded)
-    for lower, spelling in folded.items():
-        if f"mean {lower!r}" in hint:
-            good = ALIASES.get(spelling, spelling)
-            return f"did you mean {good + (f'@{cutoff}' if cutoff else '')!r}? (known: {', '.join(sorted(MEASURES))})"
-    return f"known: {', '.join(sorted(MEASURES))}"
+    name, at, cutoff = written.partition("@")
+    close = difflib.get_close_matches(name.casefold(), _spellings(), n=1, cutoff=0.6)
+    known = ", ".join(sorted(measures(), key=str.casefold))
+    return f"did you mean {_spellings()[close[0]] + at + cutoff!r}? (known: {known})" if close else f"known: {known}"
 
 
 def _options(text: str, kind: type[Measure]) -> dict[str, Any]:
@@ -103,12 +108,12 @@ def _options(text: str, kind: type[Measure]) -> dict[str, Any]:
     while text[at:].strip():
         match = _OPTION.match(text, at)
         if match is None:
-            raise UsageError(f"{kind.name}({text}): expected options of the form key=value, e.g. rel=2")
+            raise UsageError(f"{kind.registered_name}({text}): expected options of the form key=value, e.g. rel=2")
         key = match["key"]
         if key not in kind.options():
-            raise UsageError(f"{kind.name} has no option {key!r}: {suggest(key, kind.options())}")
+            raise UsageError(f"{kind.registered_name} has no option {key!r}: {suggest(key, kind.options())}")
         if key in options:
-            raise UsageError(f"{kind.name}({text}): the option {key!r} is given twice")
+            raise UsageError(f"{kind.registered_name}({text}): the option {key!r} is given twice")
         try:
             options[key] = ast.literal_eval(match["value"])
         except (ValueError, SyntaxError):

@@ -1,14 +1,17 @@
+"""Average precision."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from ...registry import register
 from ..engine import Joined, divide, place
-from ..measure import Measure, register_measure
+from ..measure import Measure
 
 
-@register_measure("AP", "MAP", "map_cut")
+@register("AP")
 @dataclass(frozen=True, repr=False)
 class AveragePrecision(Measure):
     """Average precision: the mean over all relevant documents of the precision at their ranks, 0 for those not found.
@@ -17,10 +20,11 @@ class AveragePrecision(Measure):
     label that counts as relevant; `judged_only` drops documents without judgement first.
     """
 
+    aliases = ("MAP", "map_cut")
     rel: int = 1
     judged_only: bool = False
 
     def values(self, joined: Joined) -> np.ndarray:
-        view = joined.judged_only if self.judged_only else joined
+        view = joined.condensed if self.judged_only else joined
         query, rank = view.relevant(self.rel, self.cutoff)
         return divide(view.total(query, place(query) / rank), view.num_relevant(self.rel))

@@ -1,14 +1,17 @@
+"""Binary preference: judged non-relevant documents above relevant ones."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..engine import Joined, divide
-from ..measure import Measure, register_measure
+from ...registry import register
+from ..engine import Joined, divide, place
+from ..measure import Measure
 
 
-@register_measure("Bpref")
+@register("Bpref")
 @dataclass(frozen=True, repr=False)
 class BinaryPreference(Measure):
     """Binary preference: how seldom judged non-relevant documents stand above relevant ones (Buckley & Voorhees 2004).
@@ -24,16 +27,10 @@ class BinaryPreference(Measure):
     def values(self, joined: Joined) -> np.ndarray:
         relevant = joined.num_relevant(self.rel)
         not_relevant = joined.num_relevant(0) - relevant
-        rows = joined.judged_only
+        rows = joined.condensed
         hit = rows.label >= self.rel
         query = rows.query[hit]
-        above = rows.rank[hit] - (np.cumsum(hit)[hit] - self._hits_before(joined, query))
+        above = rows.rank[hit] - place(query)
         limit = np.minimum(not_relevant, relevant)[query]
         lost = divide(np.minimum(above, relevant[query]), limit)
         return divide(joined.total(query, 1.0 - lost), relevant)
-
-    @staticmethod
-    def _hits_before(joined: Joined, query: np.ndarray) -> np.ndarray:
-        """Relevant rows of all earlier queries, for each relevant row: (n,) int64."""
-        counts = joined.count(query)
-        return (np.cumsum(counts) - counts)[query]

@@ -1,14 +1,17 @@
+"""Judged: share of the best k that has a judgement."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from ...registry import register
 from ..engine import Joined, divide
-from ..measure import Measure, register_measure
+from ..measure import Measure
 
 
-@register_measure("Judged")
+@register("Judged")
 @dataclass(frozen=True, repr=False)
 class Judged(Measure):
     """Judged: the share of the best min(k, retrieved) documents that has a judgement; 0 for an empty list.

@@ -1,3 +1,5 @@
+"""Normalised discounted cumulative gain."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -5,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import UsageError, suggest
+from ...registry import register
 from ..engine import Joined, divide, place
-from ..measure import Measure, register_measure
+from ..measure import Measure
 
 _GAINS = {"log2": lambda label: label.astype(np.float64), "exp-log2": lambda label: np.exp2(label) - 1.0}
 
 
-@register_measure("nDCG", "ndcg_cut")
+@register("nDCG")
 @dataclass(frozen=True, repr=False)
 class NormalisedDCG(Measure):
     """Normalised discounted cumulative gain: gain / log2(rank + 1), over the ideal order of all judgements.
@@ -21,6 +24,7 @@ class NormalisedDCG(Measure):
     document has 0. `judged_only` drops documents without judgement first.
     """
 
+    aliases = ("ndcg_cut",)
     dcg: str = "log2"
     judged_only: bool = False
 
@@ -30,7 +34,7 @@ class NormalisedDCG(Measure):
             raise UsageError(f"nDCG(dcg={self.dcg!r}): {suggest(str(self.dcg), _GAINS)}")
 
     def values(self, joined: Joined) -> np.ndarray:
-        view = joined.judged_only if self.judged_only else joined
+        view = joined.condensed if self.judged_only else joined
         found = self._dcg(joined, view.query, view.rank, view.label)
         order = np.lexsort((-joined.pool_label, joined.pool_query))
         query = joined.pool_query[order]

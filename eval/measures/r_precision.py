@@ -1,14 +1,17 @@
+"""R-precision: precision at the number of relevant documents."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from ...registry import register
 from ..engine import Joined, divide
-from ..measure import Measure, register_measure
+from ..measure import Measure
 
 
-@register_measure("Rprec")
+@register("Rprec")
 @dataclass(frozen=True, repr=False)
 class RPrecision(Measure):
     """R-precision: precision at R, the number of the query's relevant documents (trec_eval's Rprec).
@@ -21,7 +24,7 @@ class RPrecision(Measure):
     judged_only: bool = False
 
     def values(self, joined: Joined) -> np.ndarray:
-        view = joined.judged_only if self.judged_only else joined
+        view = joined.condensed if self.judged_only else joined
         query, rank = view.relevant(self.rel)
         relevant = view.num_relevant(self.rel)
         return divide(view.count(query[rank <= relevant[query]]), relevant)

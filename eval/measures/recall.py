@@ -1,14 +1,17 @@
+"""Recall: share of the relevant documents that is found."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from ...registry import register
 from ..engine import Joined, divide
-from ..measure import Measure, register_measure
+from ..measure import Measure
 
 
-@register_measure("R", "recall")
+@register("R")
 @dataclass(frozen=True, repr=False)
 class Recall(Measure):
     """Recall: the share of the relevant documents that is among the best k (trec_eval's recall).
@@ -17,11 +20,12 @@ class Recall(Measure):
     documents without judgement first.
     """
 
+    aliases = ("recall",)
     takes_cutoff = "required"
     rel: int = 1
     judged_only: bool = False
 
     def values(self, joined: Joined) -> np.ndarray:
-        view = joined.judged_only if self.judged_only else joined
+        view = joined.condensed if self.judged_only else joined
         query, _ = view.relevant(self.rel, self.cutoff)
         return divide(view.count(query), view.num_relevant(self.rel))

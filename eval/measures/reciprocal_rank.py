@@ -1,14 +1,17 @@
+"""Reciprocal rank of the first relevant document."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from ...registry import register
 from ..engine import Joined
-from ..measure import Measure, register_measure
+from ..measure import Measure
 
 
-@register_measure("RR", "MRR", "recip_rank")
+@register("RR")
 @dataclass(frozen=True, repr=False)
 class ReciprocalRank(Measure):
     """Reciprocal rank of the first relevant document; 0 where none is found (within the cutoff).
@@ -17,11 +20,12 @@ class ReciprocalRank(Measure):
     `rel` is the lowest label that counts as relevant; `judged_only` drops documents without judgement first.
     """
 
+    aliases = ("MRR", "recip_rank")
     rel: int = 1
     judged_only: bool = False
 
     def values(self, joined: Joined) -> np.ndarray:
-        view = joined.judged_only if self.judged_only else joined
+        view = joined.condensed if self.judged_only else joined
         query, rank = view.relevant(self.rel, self.cutoff)
         values = np.zeros(len(view.query_ids))
         with_hit, first = np.unique(query, return_index=True)

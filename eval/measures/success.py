@@ -1,14 +1,17 @@
+"""Success: whether a relevant document is found."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from ...registry import register
 from ..engine import Joined
-from ..measure import Measure, register_measure
+from ..measure import Measure
 
 
-@register_measure("Success")
+@register("Success")
 @dataclass(frozen=True, repr=False)
 class Success(Measure):
     """Success: 1 if a relevant document is among the best k, else 0 (trec_eval's success).
@@ -21,6 +24,6 @@ class Success(Measure):
     judged_only: bool = False
 
     def values(self, joined: Joined) -> np.ndarray:
-        view = joined.judged_only if self.judged_only else joined
+        view = joined.condensed if self.judged_only else joined
         query, _ = view.relevant(self.rel, self.cutoff)
         return (view.count(query) > 0).astype(np.float64)
