@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import ranx
 
 #: What a score means. Scores of different kinds are never added without an explicit normalisation.
-SCORE_KINDS = ("", "bm25", "dot", "cosine", "logit", "prob", "votes", "rank", "maxsim", "fused", "normalised")
+SCORE_KINDS = ("", "bm25", "dot", "cosine", "l2", "logit", "prob", "votes", "rank", "maxsim", "fused", "normalised")
 
 
 class Query(NamedTuple):

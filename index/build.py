@@ -40,8 +40,10 @@ _OURS = {PLAN, MANIFEST, "lock", "shards", "whole", "whole.tmp"}
 class ShardWriter(Protocol):
     """The part of a build that an index kind brings."""
 
-    #: Distributions whose versions the manifest records.
-    libraries: Sequence[str]
+    @property
+    def libraries(self) -> Sequence[str]:
+        """Distributions whose versions the manifest records."""
+        ...
 
     def write(self, folder: Path, documents: list[Document], advance: Advance) -> Mapping[str, int]:
         """Write the kind's own files of one shard into `folder` (any names but texts.*, ids.*, shard.json; sub-folders

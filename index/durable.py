@@ -75,7 +75,7 @@ def sha256(path: Path) -> str:
 
 
 def check_files(root: Path, files: Mapping[str, Mapping[str, Any]], *, contents: bool, remedy: str) -> None:
-    """Compare the files with their table: sizes always, SHA-256 when `contents`. `SetupError` names the first bad one."""
+    """Compare files with their table: sizes always, SHA-256 when `contents`. `SetupError` names the first bad one."""
     for name, recorded in files.items():
         path = root / inside(root, name)
         try:

@@ -144,8 +144,8 @@ class Manifest:
         """Raise `InputError` with both values when `spec` is not the encoder that made this index."""
         if lines := encoder_differences(spec, self.encoder):
             raise InputError(
-                f"{path}: the index was made by another encoder ({'; '.join(lines)}): use the recorded one, or build an "
-                f"index with the one asked for in another folder"
+                f"{path}: the index was made by another encoder ({'; '.join(lines)}): use the recorded one, or build "
+                f"an index with the one asked for in another folder"
             )
 
 
@@ -200,11 +200,14 @@ def read_manifest(path: str | Path) -> Manifest:
     return Manifest.from_json(data)
 
 
-def check_index(path: str | Path, *, verify: bool | None = None) -> Manifest:
+def check_index(path: str | Path, *, kind: str | None = None, verify: bool | None = None) -> Manifest:
     """Read the manifest and compare the files with it: sizes always; SHA-256 when `verify`, or by default (None) when
-    the whole index has at most `VERIFIED_BYTES`. A damaged file is a `SetupError` that names it and both values.
+    the whole index has at most `VERIFIED_BYTES`. A damaged file is a `SetupError` that names it and both values,
+    another kind than `kind` an `InputError`.
     """
     manifest = read_manifest(path)
+    if kind is not None and manifest.kind != kind:
+        raise InputError(f"{path}: an index of kind {manifest.kind!r}, expected {kind!r}: name another folder")
     contents = manifest.bytes <= VERIFIED_BYTES if verify is None else verify
     check_files(Path(path), manifest.files, contents=contents, remedy="build the index again with overwrite")
     return manifest

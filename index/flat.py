@@ -1,0 +1,317 @@
+"""Exact search over one vector per document, by FAISS on a CPU and torch on a GPU."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import InputError, SetupError, UsageError, suggest
+from ..ids import order_descending
+from ..progress import Advance
+from ..records import Document, Ranking
+from ..registry import register
+from ..vectors import Dense, EncoderSpec
+from .build import build_index
+from .durable import write_array
+from .exact import (
+    SIMILARITIES,
+    Nearest,
+    at_least,
+    candidates,
+    exact_scores,
+    faiss_nearest,
+    scan_error,
+    torch_nearest,
+    unit_length,
+)
+from .manifest import Manifest, Plan, check_index
+from .texts import TextStore
+
+logger = logging.getLogger("cribble")
+
+STORAGE = ("float32", "float16")
+
+DEVICES = ("auto", "cpu", "cuda", "torch:cpu")
+
+#: Documents that are encoded, and whose vectors are held, at a time.
+_ENCODED_AT_ONCE = 4096
+
+#: Many queries with long lists are faster over fewer, larger blocks: shards are then copied together to this many rows.
+_JOINED_ROWS = 1 << 17
+
+#: Candidates of one batch of queries: 12 bytes each.
+_BATCH_CANDIDATES = 1 << 22
+
+#: Mapped files cost a file descriptor each; so many shards stay open at once.
+_OPEN_SHARDS = 256
+
+
+@dataclass
+class FlatWriter:
+    """Encodes documents and writes `vectors.npy` (n, d) per shard; `whole/max_norm.npy` bounds the scan's rounding."""
+
+    encode: Callable[[list[Document]], Dense]
+    dim: int
+    similarity: str
+    storage: str
+    truncated: Callable[[], int] | None = None
+    libraries: ClassVar[Sequence[str]] = (
+        "numpy",
+        "faiss-cpu",
+        "faiss-gpu",
+        "torch",
+        "transformers",
+        "sentence-transformers",
+    )
+
+    def write(self, folder: Path, documents: list[Document], advance: Advance) -> Mapping[str, int]:
+        counts = {"zero_vectors": 0}
+        before = self.truncated() if self.truncated else 0
+        parts = self._vectors(documents, counts, advance)
+        write_array(folder / "vectors.npy", parts, len(documents), (self.dim,), self.storage)
+        if self.truncated:
+            counts["truncated_texts"] = self.truncated() - before
+        return counts
+
+    def finish(self, folder: Path, shards: list[Path]) -> None:
+        largest = 0.0
+        for shard in shards:
+            vectors = np.load(shard / "vectors.npy", mmap_mode="r")
+            for start in range(0, len(vectors), _ENCODED_AT_ONCE):
+                norms = np.linalg.norm(vectors[start : start + _ENCODED_AT_ONCE].astype(np.float64), axis=1)
+                largest = max(largest, float(norms.max()))
+        write_array(folder / "max_norm.npy", [np.array([largest])], 1, (), np.float64)
+
+    def _vectors(self, documents: list[Document], counts: dict[str, int], advance: Advance) -> Iterator[np.ndarray]:
+        for start in range(0, len(documents), _ENCODED_AT_ONCE):
+            batch = documents[start : start + _ENCODED_AT_ONCE]
+            vectors = self.encode(batch)
+            if len(vectors) != len(batch) or vectors.dim != self.dim:
+                raise InputError(
+                    f"the encoder gave vectors of shape {vectors.values.shape} for {len(batch)} documents, expected "
+                    f"{(len(batch), self.dim)}: check its spec"
+                )
+            values = vectors.values
+            if self.similarity == "cosine":
+                values, zero = unit_length(values)
+                counts["zero_vectors"] += zero
+            with np.errstate(over="ignore"):
+                stored = values.astype(self.storage)
+            if not np.isfinite(stored).all():
+                row = int(np.flatnonzero(~np.isfinite(stored).all(axis=1))[0])
+                raise InputError(f"the vector of document {batch[row].id!r} overflows float16: use storage=float32")
+            yield stored
+            advance(len(batch))
+
+
+@register("flat")
+class FlatIndex:
+    """An index of one vector per document that is searched exactly.
+
+    `score_kind` says what scores are: `dot`, `cosine`, or `l2`, which is minus the squared Euclidean distance. Higher
+    is better. Scores are float64 sums over the stored vectors rounded to float32, alike on every machine and for every
+    batch size; equal scores order by document id descending, also at the cut.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, device: str) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.device = device
+        self.texts = TextStore(path, manifest)
+        self.score_kind: str = manifest.options["similarity"]
+        self.dim = manifest.encoder.dim if manifest.encoder else 0
+        self._max_norm = float(np.load(path / "whole" / "max_norm.npy")[0])
+        self._starts = np.concatenate([[0], np.cumsum(manifest.shards)]).astype(np.int64)
+        self._shard = lru_cache(maxsize=_OPEN_SHARDS)(self._open_shard)
+        self._nearest: Nearest | None = None
+
+    @classmethod
+    def build(
+        cls,
+        path: str | Path,
+        documents: Iterable[Document],
+        encode: Callable[[list[Document]], Dense],
+        *,
+        spec: EncoderSpec,
+        corpus: str,
+        total: int | None = None,
+        shard_documents: int = 16384,
+        similarity: str | None = None,
+        storage: str = "float32",
+        truncated: Callable[[], int] | None = None,
+        overwrite: bool = False,
+    ) -> Self:
+        """Encode `documents` into the folder `path`, or go on with a build that was interrupted there (see build.py).
+
+        `spec` is the identity of `encode` and is recorded; `similarity` is dot, cosine or l2 (default: the spec's),
+        `storage` float32 or float16. `truncated` returns the encoder's running count of cut texts. Memory holds one
+        shard of texts and 4,096 vectors. Errors: those of `build_index`; `InputError` for vectors that do not fit.
+        """
+        similarity = spec.similarity if similarity is None else similarity
+        if similarity not in SIMILARITIES:
+            raise UsageError(f"flat index: similarity {similarity!r} is unknown: {suggest(similarity, SIMILARITIES)}")
+        if storage not in STORAGE:
+            raise UsageError(f"flat index: storage {storage!r} is unknown: {suggest(storage, STORAGE)}")
+        if spec.dim < 1:
+            raise InputError(f"flat index: the encoder spec of {spec.model!r} has dim {spec.dim}, expected its width")
+        writer = FlatWriter(encode, spec.dim, similarity, storage, truncated)
+        plan = Plan("flat", corpus, shard_documents, {"similarity": similarity, "storage": storage}, spec)
+        manifest = build_index(path, documents, writer, plan, total=total, overwrite=overwrite)
+        if zero := manifest.counts["zero_vectors"]:
+            logger.warning("%s: %d documents have a zero vector: their cosine with anything is 0", path, zero)
+        return cls.open(path, verify=False)
+
+    @classmethod
+    def open(
+        cls, path: str | Path, *, spec: EncoderSpec | None = None, verify: bool | None = None, device: str = "auto"
+    ) -> Self:
+        """Open a whole index; nothing is read but its manifest and what `verify` asks for (see `check_index`).
+
+        `spec` is the encoder that queries will come from; another one than recorded raises `InputError`. `device` is
+        auto (cuda where there is one), cpu, cuda, or `torch:cpu` for torch's search on the CPU.
+        """
+        if device not in DEVICES:
+            raise UsageError(f"flat index: device {device!r} is unknown: {suggest(device, DEVICES)}")
+        manifest = check_index(path, kind="flat", verify=verify)
+        index = cls(Path(path), manifest, device)
+        if spec is not None:
+            index.refuse_other_encoder(spec)
+        return index
+
+    def refuse_other_encoder(self, spec: EncoderSpec) -> None:
+        """Raise `InputError` with both values when `spec` differs from the recorded encoder."""
+        self.manifest.require_encoder(spec, self.path)
+
+    def __len__(self) -> int:
+        return self.manifest.documents
+
+    def search(self, queries: Dense, k: int, *, allow: Collection[str] | None = None) -> list[Ranking]:
+        """Per query the best `k` documents: ids (m,) str objects and scores (m,) float64, best first, m <= k.
+
+        With `allow`, only those documents are ranked; ids that the index does not have are counted in a warning.
+        """
+        if k < 1:
+            raise UsageError(f"k is {k}, expected at least 1")
+        if len(queries) and queries.dim != self.dim:
+            raise InputError(
+                f"{self.path}: queries have {queries.dim} dimensions, the index {self.dim}: use its encoder"
+            )
+        selection = None if allow is None else self._allowed(allow)
+        available = len(self) if selection is None else len(selection)
+        if not available or not len(queries):
+            return [Ranking(np.empty(0, object), np.empty(0)) for _ in range(len(queries))]
+        values = self._prepared(queries)
+        wanted = min(k + k // 10 + 16, available)
+        step = max(1, _BATCH_CANDIDATES // wanted)
+        found: list[Ranking] = []
+        for start in range(0, len(values), step):
+            batch = values[start : start + step]
+            joined = _JOINED_ROWS if self._on_torch or len(batch) * wanted >= 1 << 15 else 1
+            scores, positions = candidates(self._scan, batch, self._blocks(selection, joined), wanted)
+            found += [
+                self._settled(*row, selection, k, available) for row in zip(batch, scores, positions, strict=True)
+            ]
+        return found
+
+    # ---- candidates → exact order -----------------------------------------------------------------------------------
+
+    def _settled(
+        self, query: np.ndarray, scan: np.ndarray, positions: np.ndarray, selection: np.ndarray | None, k: int, n: int
+    ) -> Ranking:
+        positions = np.sort(positions)
+        scores = exact_scores(self.score_kind, query, self._gather(self._rows(positions, selection)))
+        if len(positions) < n:
+            bound = float(np.partition(scores, -k)[-k])
+            if float(scan.min()) + scan_error(self.score_kind, query, self._max_norm) >= bound:
+                scores, positions = at_least(self.score_kind, query, self._blocks(selection, 1), bound)
+        return self._ranked(scores, self._rows(positions, selection), k)
+
+    def _ranked(self, scores: np.ndarray, rows: np.ndarray, k: int) -> Ranking:
+        """Score descending, id descending; ids are compared only where scores are equal."""
+        order = np.argsort(-scores, kind="stable")
+        scores, rows = scores[order], rows[order]
+        if len(rows) > k:
+            last = int(np.searchsorted(-scores, -scores[k - 1], side="right"))
+            scores, rows = scores[:last], rows[:last]
+        groups = np.concatenate([[0], np.cumsum(scores[1:] != scores[:-1])])
+        if groups[-1] < len(rows) - 1:
+            rows = rows[order_descending(self.texts.ids.take(pa.array(rows)), groups)]
+        return Ranking(self.texts.ids_at(rows[:k]), scores[:k].astype(np.float64))
+
+    def _prepared(self, queries: Dense) -> np.ndarray:
+        values = np.ascontiguousarray(queries.values, np.float32)
+        if self.score_kind != "cosine":
+            return values
+        values, zero = unit_length(values)
+        if zero:
+            logger.warning("%s: %d queries have a zero vector: their cosine with anything is 0", self.path, zero)
+        return values
+
+    def _allowed(self, allow: Collection[str]) -> np.ndarray:
+        rows = self.texts.rows_of(allow)
+        if missing := int((rows < 0).sum()):
+            logger.warning("%s: %d of the %d allowed document ids are not in the index", self.path, missing, len(rows))
+        return np.unique(rows[rows >= 0])
+
+    # ---- vectors in blocks ------------------------------------------------------------------------------------------
+
+    def _open_shard(self, number: int) -> np.ndarray:
+        # Copy-on-write, as torch warns of arrays that it may not write to; nothing is written.
+        vectors: np.ndarray = np.load(self.path / "shards" / f"{number:05d}" / "vectors.npy", mmap_mode="c")
+        return vectors
+
+    @staticmethod
+    def _rows(positions: np.ndarray, selection: np.ndarray | None) -> np.ndarray:
+        return positions if selection is None else selection[positions]
+
+    def _pieces(self, rows: np.ndarray | None) -> Iterator[np.ndarray]:
+        """The vectors of all rows, or of sorted `rows`, shard by shard; whole shards are not copied."""
+        for number in range(len(self._starts) - 1):
+            if rows is None:
+                yield self._shard(number)
+                continue
+            first, last = np.searchsorted(rows, self._starts[number : number + 2])
+            if first < last:
+                yield self._shard(number)[rows[first:last] - self._starts[number]]
+
+    def _blocks(self, selection: np.ndarray | None, at_least_rows: int) -> Iterator[tuple[int, np.ndarray]]:
+        """The pieces joined until a block has `at_least_rows`, each with the position of its first row."""
+        first, pieces, held = 0, [], 0
+        for piece in self._pieces(selection):
+            pieces.append(piece)
+            held += len(piece)
+            if held >= at_least_rows:
+                yield first, pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+                first, pieces, held = first + held, [], 0
+        if pieces:
+            yield first, np.concatenate(pieces)
+
+    def _gather(self, rows: np.ndarray) -> np.ndarray:
+        return np.concatenate(list(self._pieces(rows)))
+
+    # ---- the engine -------------------------------------------------------------------------------------------------
+
+    @property
+    def _on_torch(self) -> bool:
+        if self.device == "cpu":
+            return False
+        import torch
+
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise SetupError(f"{self.path}: device is cuda, but torch finds no CUDA device: use device=cpu")
+        return self.device != "auto" or torch.cuda.is_available()
+
+    @property
+    def _scan(self) -> Nearest:
+        if self._nearest is None:
+            device = "cuda" if self.device == "auto" else self.device.removeprefix("torch:")
+            on_torch = self._on_torch
+            self._nearest = torch_nearest(self.score_kind, device) if on_torch else faiss_nearest(self.score_kind)
+        return self._nearest
