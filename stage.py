@@ -65,7 +65,7 @@ class Stage:
         """Run the stage. `queries` is a dataset (its texts and exclusions are used), a list of `Query`, a mapping of id
         to text, or a list of texts (ids 1, 2, …)."""
         if hasattr(queries, "queries"):
-            texts = texts or (queries if queries.has_documents else None)
+            texts = texts or self.texts() or (queries if queries.has_documents else None)
             exclude = exclude if exclude is not None else queries.exclusions()
             queries = queries.queries
         context = Context(texts or self.texts(), exclude or {})
@@ -239,7 +239,7 @@ def _head(stage: Stage) -> Stage:
             return stage
 
 
-class _Wrapper(Stage):
+class Wrapper(Stage):
     """A stage around one other, whose run it changes by `apply`."""
 
     inner: Stage
@@ -263,7 +263,7 @@ class _Wrapper(Stage):
 
 
 @dataclass
-class Cut(_Wrapper):
+class Cut(Wrapper):
     """`stage % k`: the best k of each query."""
 
     inner: Stage
@@ -288,7 +288,7 @@ class Cut(_Wrapper):
 
 
 @dataclass
-class Scaled(_Wrapper):
+class Scaled(Wrapper):
     """`weight * stage`: scores times a number > 0."""
 
     inner: Stage
@@ -303,7 +303,7 @@ class Scaled(_Wrapper):
 
 
 @dataclass
-class Normalised(_Wrapper):
+class Normalised(Wrapper):
     """`stage.normalised(method)`: scores mapped within each query."""
 
     inner: Stage
@@ -364,7 +364,7 @@ class Fuse(Fusion):
 
     stages: tuple[Stage, ...]
     method: str = "rrf"
-    options: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
     score_kind: str = field(default="fused", init=False)
 
     @property
@@ -375,7 +375,7 @@ class Fuse(Fusion):
         return self.stages
 
     def combine(self, runs: Sequence[Run]) -> Run:
-        return fuse(runs, self.method, name=self.label, **self.options)
+        return fuse(runs, self.method, name=self.label, **self.parameters)
 
 
 def rrf(*stages: Stage, k: int = 60, weights: Sequence[float] | None = None) -> Stage:

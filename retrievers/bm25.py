@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import UsageError, suggest
-from ..records import Query, Run, TextSource
+from ..records import Query, Run
 from ..registry import register
 from ..stage import Retriever
 from .indexed import Indexed
@@ -37,6 +37,8 @@ class BM25(Indexed, Retriever):
     query_weights: str = "binary"
     threads: int = 1
     score_kind: str = field(default="bm25", init=False)
+    index_kinds: ClassVar[tuple[str, ...]] = ("lucene",)
+    build_options: ClassVar[tuple[str, ...]] = ("language", "shard_documents")
 
     def __post_init__(self) -> None:
         if not self.k1 >= 0:
@@ -54,23 +56,11 @@ class BM25(Indexed, Retriever):
             raise UsageError(f"bm25: {', '.join(changed)} have no effect without rm3=true")
 
     @classmethod
-    def build(
-        cls, dataset: Dataset, path: str | Path, *, overwrite: bool = False, language: str = "en", **options: Any
-    ) -> Self:
-        """Build the Lucene index of a dataset's documents in `path` (resumes a killed build), and return its retriever."""
+    def build_index(cls, dataset: Dataset, path: str | Path, *, overwrite: bool, options: dict[str, Any]) -> None:
         from ..index.lucene import LuceneIndex
 
-        build_options, search_options = cls.split_options(LuceneIndex.build, options)
-        LuceneIndex.build(
-            path,
-            dataset.documents(),
-            corpus=dataset.id,
-            total=dataset.num_documents,
-            language=language,
-            overwrite=overwrite,
-            **build_options,
-        )
-        return cls(path, **search_options)
+        facts = {"corpus": dataset.id, "total": dataset.num_documents}
+        LuceneIndex.build(path, dataset.documents(), overwrite=overwrite, **facts, **options)
 
     def open_index(self) -> Any:
         from ..index.lucene import LuceneIndex
@@ -96,7 +86,3 @@ class BM25(Indexed, Retriever):
         )
         rankings = [(query.id, ids, scores) for query, (ids, scores) in zip(queries, found, strict=True)]
         return Run.from_rankings(rankings, name=self.label, score_kind=self.score_kind)
-
-    def texts(self) -> TextSource | None:
-        store: TextSource = self.opened.texts
-        return store

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..records import Query, Run, TextSource
+from ..records import Query, Run
 from ..registry import register
 from ..stage import Retriever
 from .indexed import Indexed
@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from ..models.encoder import Encoder
 
 
+_ENCODER_OPTIONS = ("model", "device", "dtype", "query_prompt", "document_prompt", "max_length")
+
+
 @register("dense")
 @dataclass
 class DenseRetriever(Indexed, Retriever):
     """Nearest neighbours of the query's vector, exactly.
 
     `index` is a folder made by `DenseRetriever.build` or `cribble index`. `model` is the encoder; by default the one
-    that the index records. An encoder whose model, revision, prompts, pooling, dimension, dtype or normalisation differs
-    from the recorded one is refused. `device` is auto, cpu or cuda.
+    that the index records. One whose model, revision, prompts, pooling, dimension, dtype or normalisation differs from
+    the recorded one is refused. `device` is auto, cpu or cuda.
     """
 
     index: str | Path
@@ -32,48 +35,19 @@ class DenseRetriever(Indexed, Retriever):
     model: str | None = None
     device: str = "auto"
     score_kind: str = field(default="", init=False)
+    index_kinds: ClassVar[tuple[str, ...]] = ("flat",)
+    build_options: ClassVar[tuple[str, ...]] = (*_ENCODER_OPTIONS[2:], "similarity", "shard_documents")
+    shared_options: ClassVar[tuple[str, ...]] = ("model", "device")
 
     @classmethod
-    def build(
-        cls,
-        dataset: Dataset,
-        path: str | Path,
-        *,
-        overwrite: bool = False,
-        model: str | None = None,
-        device: str = "auto",
-        dtype: str = "float32",
-        query_prompt: str | None = None,
-        document_prompt: str | None = None,
-        max_length: int | None = None,
-        **options: Any,
-    ) -> Self:
-        """Encode a dataset's documents into the index `path` (resumes a killed build), and return its retriever."""
+    def build_index(cls, dataset: Dataset, path: str | Path, *, overwrite: bool, options: dict[str, Any]) -> None:
         from ..index.flat import FlatIndex
         from ..models.encoder import Encoder
 
-        build_options, search_options = cls.split_options(FlatIndex.build, options)
-        encoder = Encoder(
-            model,
-            device=device,
-            dtype=dtype,
-            query_prompt=query_prompt,
-            document_prompt=document_prompt,
-            max_length=max_length,
-        )
-        FlatIndex.build(
-            path,
-            dataset.documents(),
-            encoder.encode_documents,
-            spec=encoder.spec,
-            corpus=dataset.id,
-            total=dataset.num_documents,
-            overwrite=overwrite,
-            **build_options,
-        )
-        retriever = cls(path, model=model, device=device, **search_options)
-        retriever.__dict__["encoder"] = encoder  # loaded already
-        return retriever
+        encoding = {name: options.pop(name) for name in _ENCODER_OPTIONS if name in options}
+        encoder = Encoder(**encoding)
+        facts = {"spec": encoder.spec, "corpus": dataset.id, "total": dataset.num_documents}
+        FlatIndex.build(path, dataset.documents(), encoder.encode_documents, overwrite=overwrite, **facts, **options)
 
     def open_index(self) -> Any:
         from ..index.flat import FlatIndex
@@ -104,7 +78,3 @@ class DenseRetriever(Indexed, Retriever):
         found = index.search(self.encoder.encode_queries([query.text for query in queries]), k)
         rankings = [(query.id, ids, scores) for query, (ids, scores) in zip(queries, found, strict=True)]
         return Run.from_rankings(rankings, name=self.label, score_kind=kind)
-
-    def texts(self) -> TextSource | None:
-        store: TextSource = self.opened.texts
-        return store

@@ -1,16 +1,19 @@
-"""What the retrievers over one index folder share: opening it once, its identity, its texts."""
+"""What the retrievers over one index folder share: building it, opening it once, its identity, its texts."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
-from collections.abc import Callable
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..errors import UsageError, suggest
+from ..records import TextSource
 from ..registry import option_names
+
+if TYPE_CHECKING:
+    from ..corpora.dataset import Dataset
 
 
 class Indexed:
@@ -18,9 +21,43 @@ class Indexed:
 
     index: str | Path
     registered_name: ClassVar[str]
+    #: Kinds of index (as manifests name them) that this retriever searches.
+    index_kinds: ClassVar[tuple[str, ...]] = ()
+    #: Options of building the index, beside the retriever's own ones.
+    build_options: ClassVar[tuple[str, ...]] = ()
+    #: The retriever's options that the build needs too (the model that encodes).
+    shared_options: ClassVar[tuple[str, ...]] = ()
 
     def open_index(self) -> Any:
         raise NotImplementedError
+
+    @classmethod
+    def build_index(cls, dataset: Dataset, path: str | Path, *, overwrite: bool, options: dict[str, Any]) -> None:
+        """Build the durable index of a dataset's documents in `path`, with some of `build_options`."""
+        raise NotImplementedError
+
+    @classmethod
+    def build(cls, dataset: Dataset, path: str | Path, *, overwrite: bool = False, **options: Any) -> Self:
+        """Build the index of a dataset's documents in the folder `path`, and return the retriever over it.
+
+        A killed build goes on where it stopped. `options` are the build's (`build_options`) and the retriever's own;
+        any other raises `UsageError`.
+        """
+        own = set(option_names(cls)) - {"index"}
+        cls.check_build_options(options, own)
+        chosen = {name: value for name, value in options.items() if name in own}
+        retriever = cls(index=path, **chosen)  # type: ignore[call-arg]
+        building = {name: options[name] for name in (*cls.build_options, *cls.shared_options) if name in options}
+        cls.build_index(dataset, path, overwrite=overwrite, options=building)
+        return retriever
+
+    @classmethod
+    def check_build_options(cls, options: Iterable[str], own: Iterable[str] = ()) -> None:
+        """Refuse names that are no option of the build (or among `own`), with the nearest spelling."""
+        known = {*cls.build_options, *own}
+        for name in options:
+            if name not in known:
+                raise UsageError(f"{cls.registered_name} index has no option {name!r}: {suggest(name, known)}")
 
     @cached_property
     def opened(self) -> Any:
@@ -32,16 +69,7 @@ class Indexed:
         manifest = Path(self.index) / "manifest.json"
         return {"index": hashlib.sha256(manifest.read_bytes()).hexdigest()} if manifest.exists() else {}
 
-    @classmethod
-    def split_options(cls, build: Callable[..., Any], options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Options of `cls.build` that are for building the index, and those that are the retriever's own."""
-        own = set(option_names(cls)) - {"index"}
-        fixed = {"path", "documents", "encode", "spec", "corpus", "total", "overwrite"}
-        building = {name for name in inspect.signature(build).parameters if name not in fixed}
-        for name in options:
-            if name not in own | building:
-                raise UsageError(f"{cls.registered_name} has no option {name!r}: {suggest(name, own | building)}")
-        return (
-            {name: value for name, value in options.items() if name in building and name not in own},
-            {name: value for name, value in options.items() if name in own},
-        )
+    def texts(self) -> TextSource | None:
+        """The index's own text store."""
+        store: TextSource = self.opened.texts
+        return store

@@ -1,0 +1,206 @@
+"""Runs a config: builds what is missing, runs every system with checkpoints, scores, compares, reports."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..corpora import load_dataset
+from ..corpora.dataset import Dataset
+from ..errors import InputError, UsageError, suggest
+from ..eval import Evaluation, Measure, evaluate, mean_of_parts, parse_measures
+from ..index.manifest import library_versions
+from ..pipeline import Result, run_pipeline
+from ..run_files import write_whole
+from ..stage import Stage
+from .building import build_pipeline, check_stages
+from .schema import Config
+
+logger = logging.getLogger("cribble")
+
+_LIBRARIES = ("numpy", "pyarrow", "torch", "transformers", "sentence-transformers", "faiss-cpu", "pyserini", "ranx")
+
+
+@dataclass
+class System:
+    """One pipeline's outcome: its evaluation (the mean over parts where there are some) and what it cost."""
+
+    name: str
+    evaluation: Evaluation
+    seconds: float = 0.0
+    costs: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Experiment:
+    """A finished experiment: the config, the folder of its files and the systems."""
+
+    config: Config
+    folder: Path
+    systems: list[System]
+    queries: int
+
+
+def run_experiment(config: Config, out: str | Path | None = None) -> Experiment:
+    """Run `config` into the folder `out` (runs/NAME-HASH by default). A killed run goes on where it stopped.
+
+    The folder holds config.yaml (resolved), manifest.json (versions, seeds, device, git state), one TREC run a system,
+    stages/ (checkpoints) and, written by the caller, the report.
+    """
+    for stages in config.pipeline.values():
+        check_stages(stages)
+    dataset = load_dataset(config.dataset)
+    measures = parse_measures(config.measures or dataset.measures)
+    if config.baseline is not None and config.baseline not in config.pipeline:
+        raise UsageError(f"baseline {config.baseline!r} is no system: {suggest(config.baseline, config.pipeline)}")
+    folder = Path(out) if out else Path("runs") / f"{_slug(config.name)}-{_digest(config)}"
+    _refuse_other_config(folder, config)
+    _set_threads(config)
+    started = time.time()
+    systems = []
+    for name, stages in config.pipeline.items():
+        systems.append(_run_system(name, stages, config, dataset, measures, folder))
+    queries = sum(len(part.queries) for part in dataset.parts.values()) or len(dataset.queries)
+    experiment = Experiment(config, folder, systems, queries)
+    _write_manifest(experiment, started)
+    return experiment
+
+
+def first_pipeline(config: Config) -> Stage:
+    """The first system of a config, ready to search; builds its indexes where they are missing."""
+    stages = next(iter(config.pipeline.values()))
+    check_stages(stages)
+    return build_pipeline(stages, load_dataset(config.dataset), Path(config.runtime.indexes), _defaults(config))
+
+
+def _run_system(
+    name: str,
+    stages: list[dict[str, Any]],
+    config: Config,
+    dataset: Dataset,
+    measures: list[Measure],
+    folder: Path,
+) -> System:
+    parts = dataset.parts or {"": dataset}
+    evaluations: dict[str, Evaluation] = {}
+    system_seconds, costs = 0.0, []
+    for part, data in parts.items():
+        if data.qrels is None:
+            raise InputError(
+                f"{data.id} has no judgements: use `cribble retrieve` and `cribble rerank` for runs without"
+            )
+        if not data.queries:
+            raise InputError(f"{data.id} has no queries")
+        pipeline = build_pipeline(stages, data, Path(config.runtime.indexes), _defaults(config))
+        done = run_pipeline(pipeline, data, folder / part, name=_slug(name))
+        done.run.write(folder / part / f"{_slug(name)}.trec")
+        evaluations[part] = evaluate(done.run, data.qrels, measures, name=name)
+        system_seconds += done.seconds
+        costs += _cost_rows(part, done)
+    if dataset.parts:
+        return System(name, mean_of_parts(evaluations, name), system_seconds, costs)
+    return System(name, evaluations[""], system_seconds, costs)
+
+
+def _cost_rows(part: str, done: Result) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [{"stage": "setup", "seconds": round(done.setup_seconds, 3)}]
+    for cost in done.costs:
+        seconds = round(cost.seconds, 3)
+        rows.append({"stage": cost.label, "queries": cost.queries, "resumed": cost.resumed, "seconds": seconds})
+    rows[-1]["provenance"] = done.run.provenance
+    return [{"part": part} | row if part else row for row in rows]
+
+
+def _defaults(config: Config) -> dict[str, Any]:
+    return {"device": config.runtime.device, "threads": config.runtime.threads}
+
+
+def _set_threads(config: Config) -> None:
+    """Seeds and thread counts of the libraries that compute."""
+    import torch
+
+    torch.manual_seed(config.runtime.seed)
+    if config.runtime.threads is not None:
+        torch.set_num_threads(config.runtime.threads)
+        import faiss
+
+        faiss.omp_set_num_threads(config.runtime.threads)
+
+
+# ---- the folder -----------------------------------------------------------------------------------------------------
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-") or "run"
+
+
+def _digest(config: Config) -> str:
+    content = json.dumps(config.model_dump(), sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+def _refuse_other_config(folder: Path, config: Config) -> None:
+    """A folder belongs to one config, so that its files never come from two."""
+    path = folder / "config.yaml"
+    data = config.model_dump(mode="json")
+    if path.exists():
+        if yaml.safe_load(path.read_text(encoding="utf-8")) != data:
+            raise UsageError(f"{folder} holds the results of another config ({path}): choose another --out")
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} holds other files and no config.yaml: choose another --out")
+    with write_whole(path) as stream:
+        stream.write(yaml.safe_dump(data, sort_keys=False, allow_unicode=True).encode())
+
+
+def _write_manifest(experiment: Experiment, started: float) -> None:
+    import torch
+
+    manifest = {
+        "config": experiment.config.model_dump(mode="json"),
+        "command": sys.argv,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "wall_seconds": round(time.time() - started, 3),
+        "python": platform.python_version(),
+        "machine": {"system": platform.platform(), "processor": platform.machine(), "cuda": torch.cuda.is_available()},
+        "threads": torch.get_num_threads(),
+        "versions": library_versions(_LIBRARIES),
+        "git": _git_state(),
+        "systems": [
+            {
+                "name": system.name,
+                "means": system.evaluation.means,
+                "counts": system.evaluation.counts,
+                "costs": system.costs,
+            }
+            for system in experiment.systems
+        ],
+    }
+    with write_whole(experiment.folder / "manifest.json") as stream:
+        stream.write(json.dumps(manifest, indent=1, ensure_ascii=False, default=str).encode() + b"\n")
+
+
+def _git_state() -> Mapping[str, Any]:
+    """Commit and cleanliness of the folder that the command runs in; empty outside of a repository."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "changed_files": len(git("status", "--porcelain").splitlines())}
+    except (OSError, subprocess.SubprocessError):
+        return {}

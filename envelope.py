@@ -1,0 +1,129 @@
+"""What a command gives back: a table on a terminal or one JSON object, warnings collected, errors as one line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import click
+import typer
+
+from .errors import CribbleError
+
+logger = logging.getLogger("cribble")
+
+
+@dataclass
+class Table:
+    """Rows for a reader: a title, column names, cells as text; `notes` are lines beneath."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+    notes: Sequence[str] = ()
+
+
+@dataclass
+class Answer:
+    """A command's answer: `results` for machines, `tables` and `lines` for readers."""
+
+    results: Any
+    tables: list[Table] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+
+class _Collector(logging.Handler):
+    """Shows warnings on stderr as they come and keeps them for the JSON object."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.warnings: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            self.warnings.append(message)
+            sys.stderr.write(f"warning: {message}\n")
+        else:
+            sys.stderr.write(f"{message}\n")
+
+
+class Envelope:
+    """Around one command: collects warnings, and prints its answer in the form asked for."""
+
+    def __init__(self, command: str, as_json: bool) -> None:
+        self.command, self.as_json = command, as_json
+        self._collector = _Collector()
+
+    def __enter__(self) -> Self:
+        logger.addHandler(self._collector)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        logger.removeHandler(self._collector)
+
+    def show(self, answer: Answer) -> None:
+        if self.as_json:
+            content = {"command": self.command, "results": answer.results, "warnings": self._collector.warnings}
+            sys.stdout.write(json.dumps(content, ensure_ascii=False, default=str) + "\n")
+            return
+        for table in answer.tables:
+            _print_table(table)
+        for line in answer.lines:
+            sys.stdout.write(line + "\n")
+
+
+def _print_table(table: Table) -> None:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    shown = RichTable(title=table.title or None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for i, column in enumerate(table.columns):
+        numeric = i > 0 and all(_is_number(row[i]) for row in table.rows)
+        shown.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*(Text(cell) for cell in row))
+    console.print(shown)
+    for note in table.notes:
+        console.print(Text(note))
+
+
+def _is_number(cell: str) -> bool:
+    return not cell or cell.lstrip("+-.([<")[:1].isdigit()
+
+
+def run_command(app: typer.Typer) -> int:
+    """Run the app; every expected failure becomes one line on stderr and an exit code."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        code = app(standalone_mode=False)
+    except CribbleError as error:
+        return _fail(str(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
+    except click.ClickException as error:
+        return _fail(error.format_message(), 2)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return _fail("interrupted; run the same command again to go on", 130)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  so that the interpreter's last flush does not fail either
+        return 0
+    except OSError as error:
+        return _fail(f"{error.filename or 'this machine'}: {error.strerror or error}", 4)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    return code

@@ -1,0 +1,101 @@
+"""What a command would do, without doing it: `--dry-run`.
+
+Rates are what docs/benchmarks.md measured with MiniLM on one CPU core; they say minutes or hours, not more.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .configs.building import check_stages
+from .configs.schema import Config
+from .corpora import load_dataset
+from .corpora.dataset import Dataset
+from .envelope import Answer, Table
+from .eval import parse_measures
+from .records import Run
+from .stage import Stage
+
+#: Documents or query-document pairs a second.
+_RATES = {"bm25": 10_000.0, "dense": 80.0, "maxsim": 80.0, "cross-encoder": 60.0}
+_DENSE_BYTES = 384 * 4
+
+
+def index_estimate(data: Dataset, retriever: str, options: dict[str, Any]) -> Answer:
+    """Documents, bytes and seconds of building an index."""
+    results = _indexing(data, retriever) | {"options": options}
+    return Answer(results, [_table([results])])
+
+
+def _indexing(data: Dataset, retriever: str) -> dict[str, Any]:
+    documents = data.num_documents
+    row: dict[str, Any] = {"step": f"index {retriever}", "documents": documents}
+    if documents is not None and retriever in _RATES:
+        row["seconds"] = round(documents / _RATES[retriever], 1)
+        if retriever == "dense":
+            row["bytes"] = documents * _DENSE_BYTES
+    return row
+
+
+def retrieval_estimate(data: Dataset, index: Path, k: int) -> Answer:
+    """Queries and the most rows that a retrieval gives."""
+    results = {"step": f"retrieve from {index}", "queries": len(data.queries), "rows": len(data.queries) * k}
+    return Answer(results, [_table([results])])
+
+
+def rerank_estimate(data: Dataset, candidates: Run, stage: Stage) -> Answer:
+    """Query-document pairs that a reranker scores, and how many queries have candidates."""
+    run = candidates.select([query.id for query in data.queries])
+    results = _reranking(stage.label, getattr(stage, "depth", None), [len(run.ids(q)) for q in run])
+    return Answer(results, [_table([results])])
+
+
+def _reranking(label: str, depth: int | None, lengths: list[int]) -> dict[str, Any]:
+    pairs = sum(min(n, depth) if depth else n for n in lengths)
+    row: dict[str, Any] = {"step": f"rerank {label}", "queries": sum(n > 0 for n in lengths), "pairs": pairs}
+    if label in _RATES:
+        row["seconds"] = round(pairs / _RATES[label], 1)
+    return row
+
+
+def config_estimate(config: Config) -> Answer:
+    """The steps of an experiment; every name, option and measure is checked, and nothing is built or loaded."""
+    data = load_dataset(config.dataset)
+    for stages in config.pipeline.values():
+        check_stages(stages)
+    parts = list(data.parts.values()) or [data]
+    measures = [str(measure) for measure in parse_measures(config.measures or data.measures)]
+    steps: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        for stages in config.pipeline.values():
+            for row in _steps(stages, part):
+                steps[f"{part.id} {row['step']}"] = {"dataset": part.id} | row
+    results = {"systems": list(config.pipeline), "measures": measures, "steps": list(steps.values())}
+    table = _table(list(steps.values()))
+    return Answer(results, [table], [f"systems: {', '.join(config.pipeline)}", f"measures: {' '.join(measures)}"])
+
+
+def _steps(stages: list[dict[str, Any]], data: Dataset) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    candidates = 0
+    for stage in stages:
+        for part in stage.get("of", ()):
+            rows += _steps([part] if isinstance(part, dict) else part, data)
+        if stage["use"] in ("bm25", "dense"):
+            rows.append(_indexing(data, stage["use"]))
+        candidates = stage.get("k", 1000) if "depth" not in stage else candidates
+        if stage["use"] in ("maxsim", "cross-encoder"):
+            depth = int(stage.get("depth", 100))
+            rows.append(_reranking(stage["use"], depth, [min(candidates or depth, depth)] * len(data.queries)))
+    return rows
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    columns = list(dict.fromkeys(name for row in rows for name in row if name != "options"))
+    cells = [[_cell(row.get(name)) for name in columns] for row in rows]
+    return Table(columns, cells, notes=["seconds are rough: MiniLM on one CPU core, see docs/benchmarks.md"])
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:,}" if isinstance(value, int | float) else str(value)
