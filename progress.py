@@ -12,10 +12,17 @@ class Advance(Protocol):
     def __call__(self, steps: int = 1) -> None: ...
 
 
+_showing = False
+
+
 @contextmanager
 def progress(what: str, total: int | None = None, unit: str = "") -> Iterator[Advance]:
-    """Yield a function to call with the number of finished items. `total` None means that the end is unknown."""
-    if not sys.stderr.isatty():
+    """Yield a function to call with the number of finished items. `total` None means that the end is unknown.
+
+    Within another bar (an encoder's within an index build's) nothing is shown: two would garble each other.
+    """
+    global _showing
+    if _showing or not sys.stderr.isatty():
         yield lambda steps=1: None
         return
     from rich.console import Console
@@ -36,11 +43,15 @@ def progress(what: str, total: int | None = None, unit: str = "") -> Iterator[Ad
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total, rate="")
+    _showing = True
+    try:
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=total, rate="")
 
-        def advance(steps: int = 1) -> None:
-            speed = bar.tasks[task].speed
-            bar.update(task, advance=steps, rate=f"{speed:,.0f}/s" if speed else "")
+            def advance(steps: int = 1) -> None:
+                speed = bar.tasks[task].speed
+                bar.update(task, advance=steps, rate=f"{speed:,.0f}/s" if speed else "")
 
-        yield advance
+            yield advance
+    finally:
+        _showing = False

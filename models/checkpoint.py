@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError, SetupError, UsageError
 
@@ -159,8 +160,8 @@ def _refuse_pickles(name: str, folder: Path) -> None:
         pickled = [path for path in files if path.suffix in _PICKLED and path.name != "training_args.bin"]
         if pickled and not any(path.suffix == ".safetensors" for path in files):
             raise InputError(
-                f"the model {name} has pickled weights only ({pickled[0].relative_to(folder)}), which can run code when "
-                "loaded: convert it to safetensors (save_pretrained writes them) and name that folder"
+                f"the model {name} has pickled weights only ({pickled[0].relative_to(folder)}), which can run code "
+                "when loaded: convert it to safetensors (save_pretrained writes them) and name that folder"
             )
 
 
@@ -183,14 +184,13 @@ def _native(folder: Path) -> bool:
     """Whether transformers itself knows the architecture, so that the model's own code is not needed."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-    return (folder / "config.json").is_file() and _json(folder / "config.json").get(
-        "model_type"
-    ) in CONFIG_MAPPING_NAMES
+    config = _json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    return config.get("model_type") in CONFIG_MAPPING_NAMES
 
 
-def _json(path: Path) -> dict | list:  # type: ignore[type-arg]
+def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path}: {error}: expected JSON") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -16,6 +17,8 @@ from .checkpoint import Checkpoint, find_checkpoint
 from .loading import load_model
 from .network import Network
 from .runtime import check_dtype, check_token_budget, choose_device
+
+_log = logging.getLogger("cribble")
 
 
 class Encoder:
@@ -89,7 +92,17 @@ class Encoder:
         """What stands before every document: given, or the checkpoint's `document`, `passage` or `corpus` prompt."""
         if self._document_prompt is not None:
             return self._document_prompt
-        return self._prompt("document", "passage", "corpus")
+        prompt = self._prompt("document", "passage", "corpus")
+        if not prompt:
+            # sentence-transformers 6 gives every model an empty `document` prompt, which hides these two.
+            prompts = self.network.model.prompts
+            for name in ("passage", "corpus"):
+                if prompts.get(name):
+                    _log.warning(
+                        "%s: its prompt %s=%r is not applied to documents, as sentence-transformers does not; "
+                        "pass document_prompt=%r to apply it", self.checkpoint.name, name, prompts[name], prompts[name],
+                    )  # fmt: skip
+        return prompt
 
     def _prompt(self, *names: str) -> str:
         """The rule of sentence-transformers 6: the first of `names` that the checkpoint has, else its default."""
@@ -196,7 +209,11 @@ class Encoder:
 def _texts(queries: Sequence[str]) -> list[str]:
     if isinstance(queries, str):
         raise UsageError("encode_queries takes a list of texts, got one str: put it in a list")
-    return list(queries)
+    texts = list(queries)
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"text {i} is of type {type(text).__name__}, expected str")
+    return texts
 
 
 def _pooling(model: Any) -> str:

@@ -53,8 +53,8 @@ def load_model(
     missing = [name for name in missing if not any(part in name for part in may_miss)]
     if missing:
         raise InputError(
-            f"the model {checkpoint.name} lacks weights that its network needs ({', '.join(missing[:4])}), they would be "
-            "random: this checkpoint is made for another task, or is not whole"
+            f"the model {checkpoint.name} lacks weights that its network needs ({', '.join(missing[:4])}), they would "
+            "be random: this checkpoint is made for another task, or is not whole"
         )
     model.eval()
     _set_max_length(model, checkpoint, max_length)

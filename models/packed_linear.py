@@ -8,7 +8,6 @@ differ by rounding only (2e-7 on unit vectors). Inference only.
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +70,7 @@ def pack_linears(model: nn.Module) -> int:
         with torch.inference_mode():
             for parent in list(model.modules()):
                 for name, child in list(parent.named_children()):
-                    if _can_be_packed(child):
+                    if isinstance(child, nn.Linear) and _can_be_packed(child):
                         setattr(parent, name, _checked(child))
                         replaced.append((parent, name, child))
     except (RuntimeError, NotImplementedError) as error:
@@ -82,9 +81,9 @@ def pack_linears(model: nn.Module) -> int:
     return len(replaced)
 
 
-def _can_be_packed(module: Any) -> bool:
+def _can_be_packed(module: nn.Linear) -> bool:
     return (
-        type(module) is nn.Linear
+        type(module) is nn.Linear  # no subclass
         and module.weight.dtype == torch.float32
         and module.weight.device.type == "cpu"
         and not module.training
