@@ -14,6 +14,9 @@ from .errors import InputError
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _MIX2 = np.uint64(0xBF58476D1CE4E5B9)
+#: _LOW_BYTES[n] keeps the n lowest bytes of a word.
+_LOW_BYTES = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)
+_BLOCK = 1 << 16
 
 
 def id_column(ids: Iterable[str] | pa.Array | pa.ChunkedArray, what: str = "id") -> pa.Array:
@@ -42,36 +45,44 @@ def words(ids: pa.Array) -> Iterator[np.ndarray]:
     Comparing the words in order compares the strings by their UTF-8 bytes, as `strcmp` (and so trec_eval) does.
     """
     n = len(ids)
-    _, offsets_buffer, data_buffer = ids.buffers()
-    offsets = np.frombuffer(offsets_buffer, np.int64)[ids.offset : ids.offset + n + 1] if n else np.zeros(1, np.int64)
-    starts, lengths = offsets[:-1], np.diff(offsets)
+    offsets = _offsets(ids)
+    lengths = np.diff(offsets)
     longest = int(lengths.max()) if n else 0
     if not longest:
         yield np.zeros(n, np.uint64)
         return
     first, last = int(offsets[0]), int(offsets[-1])
     padded = np.zeros(last - first + 8, np.uint8)  # so that the last word may be read past the end
-    padded[: last - first] = np.frombuffer(data_buffer, np.uint8)[first:last]
-    every_byte = np.ndarray((len(padded) - 7,), ">u8", buffer=padded.data, strides=(1,))
+    padded[: last - first] = np.frombuffer(ids.buffers()[2], np.uint8)[first:last]
+    every_byte = np.ndarray((len(padded) - 7,), "<u8", buffer=padded.data, strides=(1,))
+    starts = offsets[:-1] - first
     for position in range(0, longest, 8):
-        left = lengths - position
-        at = np.where(left > 0, starts - first + position, 0)
-        word = every_byte[at].astype(np.uint64)
-        missing = np.clip(8 - left, 0, 8).astype(np.uint64) * np.uint64(8)
-        # A shift by 64 is undefined in C, so absent words are zeroed by the mask below.
-        word = np.where(left > 0, (word >> missing) << missing, np.uint64(0)) if missing.any() else word
-        yield word
+        at = starts if not position else np.minimum(starts + position, len(every_byte) - 1)
+        word = every_byte[at]
+        word &= _LOW_BYTES[np.clip(lengths - position, 0, 8)]
+        yield word.byteswap(inplace=True)
+
+
+def _offsets(ids: pa.Array) -> np.ndarray:
+    """Where each string starts in the data buffer, and where the last one ends: (n + 1,) int64."""
+    if not len(ids):
+        return np.zeros(1, np.int64)
+    return np.frombuffer(ids.buffers()[1], np.int64)[ids.offset : ids.offset + len(ids) + 1]
 
 
 def hashes(ids: pa.Array, seed: np.ndarray | int = 0) -> np.ndarray:
     """One 64-bit hash (n,) uint64 per string, mixed with `seed` (a number or one per row). Equal strings hash equally."""
     state = np.full(len(ids), seed, np.uint64) if np.isscalar(seed) else np.asarray(seed).astype(np.uint64)
-    lengths = (
-        np.diff(np.frombuffer(ids.buffers()[1], np.int64)[ids.offset : ids.offset + len(ids) + 1]) if len(ids) else []
-    )
-    state = _scramble(state ^ np.asarray(lengths, np.uint64))
-    for word in words(ids):
-        state = _scramble(state ^ word)
+    for start in range(0, len(ids), _BLOCK):  # in blocks, so that what is thrown away stays in the cache
+        rows = slice(start, start + _BLOCK)
+        column = ids[rows]
+        lengths = np.diff(_offsets(column))
+        block = _scramble(state[rows] ^ lengths.astype(np.uint64))
+        for position, word in enumerate(words(column)):
+            mixed = _scramble(block ^ word)
+            # Words beyond a string's end are not mixed in: its hash must not depend on how long its neighbours are.
+            block = np.where(lengths > 8 * position, mixed, block) if position else mixed
+        state[rows] = block
     return state
 
 
@@ -86,5 +97,11 @@ def _scramble(value: np.ndarray) -> np.ndarray:
 
 def order_descending(ids: pa.Array, groups: np.ndarray) -> np.ndarray:
     """Row order (n,) that sorts by `groups` ascending, then by id descending in byte order."""
-    keys = [np.bitwise_not(word) for word in words(ids)]
-    return np.lexsort((*reversed(keys), groups))
+    keys = list(words(ids))
+    order = np.argsort(~keys[-1])  # nothing was sorted before it, so this first and dearest sort needs not be stable
+    for key in reversed(keys[:-1]):
+        order = order[np.argsort(~key[order], kind="stable")]
+    if len(groups):
+        groups = groups - groups.min()
+        groups = groups.astype(np.min_scalar_type(int(groups.max())))  # narrow integers are sorted in linear time
+    return order[np.argsort(groups[order], kind="stable")]
