@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .errors import InputError
 
@@ -21,22 +22,46 @@ _BLOCK = 1 << 16
 
 def id_column(ids: Iterable[str] | pa.Array | pa.ChunkedArray, what: str = "id") -> pa.Array:
     """`ids` as one Arrow `large_string` array; anything but `str` is refused, naming the value."""
-    if isinstance(ids, pa.ChunkedArray):
-        ids = ids.combine_chunks()
-        if isinstance(ids, pa.ChunkedArray):  # an empty one, or one that pyarrow keeps in pieces
-            ids = pa.concat_arrays(ids.chunks) if ids.num_chunks else pa.array([], pa.large_string())
-    if not isinstance(ids, pa.Array):
-        values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
-        for value in values:
-            if not isinstance(value, str):
-                raise InputError(
-                    f"{what} {value!r} is of type {type(value).__name__}, expected str: convert ids with str()"
-                )
-        try:
-            ids = pa.array(values, pa.large_string())
-        except UnicodeEncodeError as error:
-            raise InputError(f"{what} {error.object!r} holds a lone surrogate: ids must be valid Unicode") from error
-    return ids if ids.type == pa.large_string() else ids.cast(pa.large_string())
+    if isinstance(ids, pa.Array | pa.ChunkedArray):
+        if ids.null_count:
+            row = pc.index(ids.is_null(), True).as_py()
+            raise InputError(f"{what}: row {row + 1} of {len(ids)} is null, expected an id")
+        if isinstance(ids, pa.ChunkedArray):
+            return joined_ids(ids.chunks)
+        return ids if ids.type == pa.large_string() else ids.cast(pa.large_string())
+    values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+    for value in values:
+        if not isinstance(value, str):
+            raise InputError(
+                f"{what} {value!r} is of type {type(value).__name__}, expected str: convert ids with str()"
+            )
+    try:
+        return pa.array(values, pa.large_string())
+    except UnicodeEncodeError as error:
+        raise InputError(f"{what} {error.object!r} holds a lone surrogate: ids must be valid Unicode") from error
+
+
+def joined_ids(pieces: list[pa.Array]) -> pa.Array:
+    """String arrays without nulls as one `large_string` array. `pieces` is emptied on the way, so that the memory of
+    each is free again before the next is copied.
+    """
+    known = (pa.string(), pa.large_string())
+    pieces[:] = [piece if piece.type in known else piece.cast(pa.large_string()) for piece in reversed(pieces)]
+    rows = sum(len(piece) for piece in pieces)
+    size = sum(int(offsets[-1] - offsets[0]) for offsets in map(_offsets, pieces))
+    offsets_buffer, text_buffer = pa.allocate_buffer(8 * (rows + 1)), pa.allocate_buffer(size)
+    offsets, text = np.frombuffer(offsets_buffer, np.int64), np.frombuffer(text_buffer, np.uint8)
+    row = end = 0
+    while pieces:
+        piece = pieces.pop()
+        own = _offsets(piece)
+        first, last = int(own[0]), int(own[-1])
+        np.add(own[:-1], end - first, out=offsets[row : row + len(piece)])
+        if last > first:
+            text[end : end + last - first] = np.frombuffer(piece.buffers()[2], np.uint8)[first:last]
+        row, end = row + len(piece), end + last - first
+    offsets[row] = end
+    return pa.Array.from_buffers(pa.large_string(), rows, [None, offsets_buffer, text_buffer])
 
 
 def words(ids: pa.Array) -> Iterator[np.ndarray]:
@@ -64,10 +89,11 @@ def words(ids: pa.Array) -> Iterator[np.ndarray]:
 
 
 def _offsets(ids: pa.Array) -> np.ndarray:
-    """Where each string starts in the data buffer, and where the last one ends: (n + 1,) int64."""
+    """Where each string starts in the data buffer, and where the last one ends: (n + 1,) int64, or int32 for `string`."""
     if not len(ids):
         return np.zeros(1, np.int64)
-    return np.frombuffer(ids.buffers()[1], np.int64)[ids.offset : ids.offset + len(ids) + 1]
+    kind = np.int64 if ids.type == pa.large_string() else np.int32
+    return np.frombuffer(ids.buffers()[1], kind)[ids.offset : ids.offset + len(ids) + 1]
 
 
 def hashes(ids: pa.Array, seed: np.ndarray | int = 0) -> np.ndarray:

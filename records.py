@@ -116,19 +116,34 @@ def _flatten(data: Mapping[str, Mapping[str, Any]]) -> tuple[np.ndarray, list[st
     return offsets, ids, [value for row in data.values() for value in row.values()]
 
 
+def query_blocks(offsets: np.ndarray, rows: int = 1 << 16) -> Iterator[tuple[int, int]]:
+    """Ranges (first, last) of neighbouring queries that have about `rows` rows together.
+
+    What is computed a block at a time stays in the processor's cache, and seven million rows need no large temporaries.
+    """
+    first, end = 0, len(offsets) - 1
+    while first < end:
+        last = int(np.searchsorted(offsets, offsets[first] + rows, "right")) - 1
+        last = min(max(last, first + 1), end)
+        yield first, last
+        first = last
+
+
 def _refuse_duplicates(table: _PerQuery, what: str) -> None:
     """Raise for a document that a query has twice; hashes find candidates, exact ids decide."""
-    query_of_row = table.query_of_row
-    keys = hashes(table.doc_ids, query_of_row.astype(np.uint64) + np.uint64(1))
-    keys.sort()
-    if not (keys[1:] == keys[:-1]).any():
-        return
-    for i, query_id in enumerate(table.query_ids):
-        seen: set[str] = set()
-        for doc_id in table.doc_ids.slice(table.offsets[i], table.offsets[i + 1] - table.offsets[i]).to_pylist():
-            if doc_id in seen:
-                raise InputError(f"{what}: query {query_id!r} has document {doc_id!r} twice; keep one row of each")
-            seen.add(doc_id)
+    for first, last in query_blocks(table.offsets):
+        start, stop = int(table.offsets[first]), int(table.offsets[last])
+        query = np.repeat(np.arange(last - first, dtype=np.uint64), np.diff(table.offsets[first : last + 1]))
+        keys = hashes(table.doc_ids.slice(start, stop - start), query)
+        keys.sort()
+        if not (keys[1:] == keys[:-1]).any():
+            continue
+        for query_id in table.query_ids[first:last]:
+            seen: set[str] = set()
+            for doc_id in table.ids(query_id):
+                if doc_id in seen:
+                    raise InputError(f"{what}: query {query_id!r} has document {doc_id!r} twice; keep one row of each")
+                seen.add(doc_id)
 
 
 class Run(_PerQuery):
@@ -173,30 +188,40 @@ class Run(_PerQuery):
 
     def _order(self) -> None:
         """Sort each query's rows by score, ties by id, both descending; costs one comparison when already in order."""
-        step = np.diff(self.scores)
-        starts = self.offsets[1:-1]
-        starts = starts[(starts > 0) & (starts < self.num_rows)]
-        step[starts - 1] = -1.0  # the border between two queries is always in order
-        if not (step >= 0).any():
-            return
-        if (step > 0).any():
-            self._take(np.lexsort((-self.scores, self.query_of_row)))
-            step = np.diff(self.scores)
-            step[starts - 1] = -1.0
-        tied = np.zeros(self.num_rows, bool)
-        tied[1:] = step == 0
-        tied[:-1] |= step == 0
-        rows = np.flatnonzero(tied)
-        if len(rows):
-            group = np.cumsum(np.concatenate([[1], step != 0]))[rows]
-            order = np.arange(self.num_rows)
-            order[rows] = rows[order_descending(self.doc_ids.take(pa.array(rows)), group)]
-            if (order[rows] != rows).any():
-                self._take(order)
+        order: np.ndarray | None = None
+        for first, last in query_blocks(self.offsets):
+            start, stop = int(self.offsets[first]), int(self.offsets[last])
+            moved = self._block_order(start, stop, self.offsets[first : last + 1] - start)
+            if moved is not None:
+                if order is None:
+                    order = np.arange(self.num_rows, dtype=np.int32 if self.num_rows < 1 << 31 else np.int64)
+                order[start:stop] = moved + start
+        if order is not None:
+            order = pa.array(order)
+            self.doc_ids = self.doc_ids.take(order)
+            self.scores = pa.array(self.scores).take(order).to_numpy()
 
-    def _take(self, order: np.ndarray) -> None:
-        self.doc_ids = self.doc_ids.take(pa.array(order))
-        self.scores = self.scores[order]
+    def _block_order(self, start: int, stop: int, offsets: np.ndarray) -> np.ndarray | None:
+        """The right order of rows start..stop, which hold whole queries, or None where they are in it."""
+        scores = self.scores[start:stop]
+        borders = offsets[1:-1]
+        borders = borders[(borders > 0) & (borders < len(scores))] - 1  # rows whose successor is another query's
+        rises, tied = scores[1:] > scores[:-1], scores[1:] == scores[:-1]
+        rises[borders] = tied[borders] = False
+        order = np.arange(len(scores))
+        if rises.any():
+            query = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+            order = np.lexsort((-scores, query))
+            tied = scores[order[1:]] == scores[order[:-1]]
+            tied[borders] = False
+        elif not tied.any():
+            return None
+        rows = np.flatnonzero(np.append(tied, False) | np.append(False, tied))
+        if len(rows):
+            group = np.cumsum(np.append(False, ~tied))[rows]
+            ids = self.doc_ids.take(pa.array(order[rows] + start))
+            order[rows] = order[rows][order_descending(ids, group)]
+        return order if (order[1:] < order[:-1]).any() else None
 
     # ---- making one -------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ out almost all rows at once, and equal hashes are confirmed by the ids themselve
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -17,12 +16,10 @@ import pyarrow.compute as pc
 
 from ..errors import UsageError
 from ..ids import hashes, order_descending
-from ..records import Qrels, Run
+from ..records import Qrels, Run, query_blocks
 
 #: Precision in which scores are compared for ties: trec_eval up to 9.0.8 holds them as float32, 10.0 as float64.
 Ties = Literal["float32", "float64"]
-
-_BLOCK = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +120,7 @@ def _judged_rows(
     maybe = np.zeros(1 << (64 - int(bits)), bool)
     maybe[(keys >> bits).astype(np.intp)] = True
     rows, found = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
-    for first, last in _blocks(run.offsets, query_of_run):
+    for first, last in query_blocks(run.offsets):
         start, stop = int(run.offsets[first]), int(run.offsets[last])
         query = np.repeat(query_of_run[first:last], np.diff(run.offsets[first : last + 1]))
         key = hashes(run.doc_ids.slice(start, stop - start), _seeds(query))
@@ -167,38 +164,38 @@ def _seeds(query: np.ndarray) -> np.ndarray:
     return (query + 1).astype(np.uint64)
 
 
-def _blocks(offsets: np.ndarray, query_of_run: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Ranges of neighbouring judged queries with about `_BLOCK` rows each."""
-    first, n = 0, len(query_of_run)
-    while first < n:
-        if query_of_run[first] < 0:
-            first += 1
-            continue
-        last = first + 1
-        while last < n and query_of_run[last] >= 0 and offsets[last + 1] - offsets[first] <= _BLOCK:
-            last += 1
-        yield first, last
-        first = last
-
-
 def _places(run: Run, row: np.ndarray, ties: Ties) -> np.ndarray:
     """Where each of the rows `row` (n,) stands in the run's order: itself, unless scores that differ in float64 are
     equal in float32. Such groups are sorted anew by document id.
     """
     if ties == "float64" or run.num_rows < 2:
         return row
-    with np.errstate(over="ignore"):  # beyond float32's range scores are infinite, and equal, in trec_eval too
-        scores = run.scores.astype(np.float32)
-    together = scores[1:] == scores[:-1]
-    borders = run.offsets[1:-1]
-    together[borders[(borders > 0) & (borders < run.num_rows)] - 1] = False
-    near = np.flatnonzero(together & (run.scores[1:] != run.scores[:-1]))
-    if not len(near):
+    blocks = [_near_ties(run, first, last) for first, last in query_blocks(run.offsets)]
+    rows = np.concatenate([rows for rows, _ in blocks])
+    if not len(rows):
         return row
-    group = np.concatenate([[0], np.cumsum(~together)])
-    rows = np.flatnonzero(np.isin(group, group[near]))
-    came_from = rows[order_descending(run.doc_ids.take(pa.array(rows)), group[rows])]
+    group = np.concatenate([group for _, group in blocks])
+    came_from = rows[order_descending(run.doc_ids.take(pa.array(rows)), group)]
     by_origin = np.argsort(came_from)
     at = np.minimum(np.searchsorted(came_from, row, sorter=by_origin), len(rows) - 1)
     moved = came_from[by_origin[at]] == row
     return np.where(moved, rows[by_origin[at]], row)
+
+
+def _near_ties(run: Run, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the queries first..last in a group of equal float32 scores of which not all are equal in float64, and each
+    row's group (a number that ascends): two (n,) int64.
+    """
+    start, stop = int(run.offsets[first]), int(run.offsets[last])
+    exact = run.scores[start:stop]
+    with np.errstate(over="ignore"):  # beyond float32's range scores are infinite, and equal, in trec_eval too
+        scores = exact.astype(np.float32)
+    together = scores[1:] == scores[:-1]
+    borders = run.offsets[first + 1 : last] - start
+    together[borders[(borders > 0) & (borders < len(exact))] - 1] = False
+    near = np.flatnonzero(together & (exact[1:] != exact[:-1]))
+    if not len(near):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    group = np.cumsum(np.append(False, ~together))
+    rows = np.flatnonzero(np.isin(group, group[near]))
+    return rows + start, group[rows] + start
