@@ -1,0 +1,144 @@
+"""A cheap deterministic encoder and builds with it; run as a script it is the process that the crash tests kill.
+
+python builds.py build PATH DOCUMENTS SHARD [GO]    prints `ready`, builds (each shard waits for the file GO), prints `done`
+python builds.py steps PATH                         dies at every single durable step of a build in turn, and resumes
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from cribble.errors import CribbleError
+from cribble.index.flat import FlatIndex
+from cribble.records import Document
+from cribble.vectors import Dense, EncoderSpec
+
+DIM = 16
+SPEC = EncoderSpec("hash", revision="r1", query_prompt="q: ", pooling="mean", dim=DIM, similarity="cosine")
+WORDS = ["río", "sea", "stone", "tree", "木", "fire", "light", "wind", "rain", "snow", "sand", "moss", "lake", "hill"]
+
+
+def encode_texts(texts: list[str]) -> Dense:
+    """The sum of a fixed random vector per word."""
+    rows = np.zeros((len(texts), DIM), np.float32)
+    for row, text in zip(rows, texts, strict=True):
+        for word in text.split():
+            seed = hashlib.sha256(word.encode()).digest()
+            row += np.frombuffer(seed, np.int8)[:DIM].astype(np.float32) / 128
+    return Dense(rows)
+
+
+def encode(documents: list[Document]) -> Dense:
+    return encode_texts([document.full_text for document in documents])
+
+
+def make_documents(count: int) -> list[Document]:
+    rng = np.random.default_rng(count)
+    return [
+        Document(f"d{i}", " ".join(rng.choice(WORDS, 12)) + f" {i}", f"title {i}" if i % 3 else "")
+        for i in range(count)
+    ]
+
+
+def build_flat(path, documents, encode=encode, *, spec=SPEC, corpus="made", shard_documents=16, **options):
+    return FlatIndex.build(
+        path, documents, encode, spec=spec, corpus=corpus, shard_documents=shard_documents, **options
+    )
+
+
+def contents(path: Path) -> dict[str, str]:
+    """SHA-256 of every file of an index, the manifest without the moment of its making; not a dead writer's lock."""
+    found = {}
+    for file in sorted(p for p in Path(path).rglob("*") if p.is_file() and p.name != "lock"):
+        data = file.read_bytes()
+        if file.name == "manifest.json":
+            manifest = json.loads(data)
+            del manifest["created"], manifest["sha256"]
+            data = json.dumps(manifest).encode()
+        found[file.relative_to(path).as_posix()] = hashlib.sha256(data).hexdigest()
+    return found
+
+
+def state(path: Path) -> str:
+    """whole, or the reason why the folder does not open."""
+    try:
+        FlatIndex.open(path, verify=True)
+    except CribbleError as error:
+        return "unfinished" if "run the same build command again" in str(error) else str(error)
+    return "whole"
+
+
+def _die_at_every_step(root: Path) -> None:
+    """Per step one fork: it exits at its n-th sync, rename or creation of a folder without any clean-up."""
+    documents = make_documents(10)
+    build_flat(root / "reference", documents, shard_documents=4)
+    reference = contents(root / "reference")
+    for step in range(1, 1000):
+        path = root / f"killed{step}"
+        child = os.fork()
+        if child == 0:
+            _arm(step)
+            build_flat(path, documents, shard_documents=4)
+            os._exit(0)
+        survived = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        found = state(path)
+        if found != "whole":
+            build_flat(path, documents, shard_documents=4)
+        equal = contents(path) == reference
+        say(json.dumps({"step": step, "state": found, "equal": equal, "survived": survived}))
+        if survived:
+            return
+
+
+def _arm(step: int) -> None:
+    left = [step]
+
+    def counted(call):
+        def run(*args, **kwargs):
+            left[0] -= 1
+            if not left[0]:
+                os._exit(9)
+            return call(*args, **kwargs)
+
+        return run
+
+    for name in ("fsync", "rename", "replace", "mkdir"):
+        setattr(os, name, counted(getattr(os, name)))
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    command, path = sys.argv[1], Path(sys.argv[2])
+    if command == "steps":
+        _die_at_every_step(path)
+        return
+    documents, shard = make_documents(int(sys.argv[3])), int(sys.argv[4])
+    go = Path(sys.argv[5]) if len(sys.argv) > 5 else None
+
+    def patient(batch: list[Document]) -> Dense:
+        while go is not None and not go.exists():
+            time.sleep(0.01)
+        return encode(batch)
+
+    say("ready")
+    start = time.perf_counter()
+    try:
+        build_flat(path, documents, patient, shard_documents=shard)
+    except CribbleError as error:
+        say(f"{type(error).__name__}: {error}")
+        sys.exit(error.exit_code)
+    say(f"done {time.perf_counter() - start}")
+
+
+if __name__ == "__main__":
+    main()
