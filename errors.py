@@ -65,4 +65,5 @@ def suggest(name: str, known: Iterable[str]) -> str:
             if len(known) <= 30
             else f"did you mean {close[0]!r}?"
         )
-    return f"known: {', '.join(known)}" if known else "none is known"
+    more = f", … ({len(known)} in all)" if len(known) > 30 else ""
+    return f"known: {', '.join(known[:30])}{more}" if known else "none is known"

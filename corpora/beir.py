@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError, SetupError, UsageError, suggest
-from ..records import Qrels, Query
+from ..records import Qrels
 from ..run_files import open_existing, read_qrels
 from .dataset import Dataset, PartedDataset
-from .document_files import JsonLines, read_queries
 from .download import download_beir
 from .facts import SetFacts, beir_sets, facts_of
+from .json_lines import JsonLines, read_queries
+from .judged import judged_only
 
 logger = logging.getLogger("cribble")
 
@@ -70,7 +71,7 @@ def load_folder(path: Path, *, split: str = "", spec: str = "", facts: SetFacts 
     if queries_file is None:
         return _load_parts(path, split, spec, facts)
     split, qrels = _judgements(path, split, spec, facts)
-    queries = _judged_only(read_queries(queries_file), qrels, queries_file, split)
+    queries = judged_only(read_queries(queries_file), qrels, queries_file, split)
     name = f"{spec}@{split}" if split else spec
     corpus_file = _packed_or_not(path / "corpus.jsonl")
     if corpus_file is None:
@@ -113,37 +114,6 @@ def _judgements(path: Path, split: str, spec: str, facts: SetFacts) -> tuple[str
         remedy = f"use {spec}@{next(iter(found))}" if len(found) == 1 else suggest(wanted, found)
         raise UsageError(f"{spec}: no split {wanted!r} in {path / 'qrels'} (there: {', '.join(found)}): {remedy}")
     return wanted, read_qrels(found[wanted], name=f"{spec}@{wanted}")
-
-
-def _judged_only(queries: list[Query], qrels: Qrels | None, file: Path, split: str) -> list[Query]:
-    if qrels is None:
-        return queries
-    kept = [query for query in queries if query.id in qrels]
-    if len(kept) < len(queries):
-        logger.info(
-            "%s: %d of %d queries have no judgement in %s and are left out",
-            file,
-            len(queries) - len(kept),
-            len(queries),
-            split,
-        )
-    missing = len(qrels) - len(kept)
-    if missing:
-        known = {query.id for query in kept}
-        example = next(q for q in qrels if q not in known)
-        logger.warning(
-            "%s: %d of the %d queries judged in %s are not in it (e.g. %r); they score 0",
-            file,
-            missing,
-            len(qrels),
-            split,
-            example,
-        )
-    if not kept:
-        raise InputError(
-            f"{file}: none of its {len(queries)} queries is judged in {split}: the ids of the two files do not meet"
-        )
-    return kept
 
 
 def _load_parts(path: Path, split: str, spec: str, facts: SetFacts) -> Dataset:

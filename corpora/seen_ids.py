@@ -11,10 +11,11 @@ class SeenIds:
     """64-bit hashes of all ids so far, in sorted arrays that double in size, so that adding stays cheap.
 
     The answer "perhaps" is to be checked against the source itself: two ids may share a hash (8.8 million ids do with a
-    probability of about two in a million).
+    probability of about two in a million). Another `seed` makes other, independent hashes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 0) -> None:
+        self._seed = seed
         self._sorted: list[np.ndarray] = []
 
     def __len__(self) -> int:
@@ -22,7 +23,7 @@ class SeenIds:
 
     def add(self, ids: list[str]) -> list[int]:
         """Take in a batch; returns the positions in it of ids that perhaps came before, in the batch or earlier."""
-        keys = hashes(id_column(ids))
+        keys = hashes(id_column(ids), self._seed)
         order = np.argsort(keys, kind="stable")
         ordered = keys[order]
         again = np.zeros(len(keys), bool)
