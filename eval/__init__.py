@@ -7,12 +7,23 @@ Every registered measure is a name here, ready for `@`:
     {'nDCG@10': 0.6309297535714575, 'R@100': 1.0}
 """
 
+from .comparison import Comparison, Difference, compare
 from .evaluation import Evaluation, evaluate, mean_of_parts
 from .grammar import measures as all_measures
 from .grammar import parse_measures
 from .measure import Measure
 
-__all__ = ["Evaluation", "Measure", "all_measures", "evaluate", "mean_of_parts", "parse_measures"]
+__all__ = [
+    "Comparison",
+    "Difference",
+    "Evaluation",
+    "Measure",
+    "all_measures",
+    "compare",
+    "evaluate",
+    "mean_of_parts",
+    "parse_measures",
+]
 
 
 def __getattr__(name: str) -> Measure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -75,8 +75,14 @@ class Evaluation:
 
     def weighted(self, measure: str | Measure) -> np.ndarray:
         """Values (q,) scaled so that their plain mean is `mean(measure)`: what intervals and tests work on."""
-        values = self[measure]
+        wanted = parse_measures(measure)[0]
+        values = self[wanted]
+        if wanted.aggregate == "sum":
+            return values * len(values)
         return values if self.weights is None else values * self.weights * len(values)
+
+    def renamed(self, name: str) -> Evaluation:
+        return replace(self, name=name)
 
     def per_query(self, measure: str | Measure) -> dict[str, float]:
         return dict(zip(self.query_ids, self[measure].tolist(), strict=True))
