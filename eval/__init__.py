@@ -12,17 +12,22 @@ from .evaluation import Evaluation, evaluate, mean_of_parts
 from .grammar import measures as all_measures
 from .grammar import parse_measures
 from .measure import Measure
+from .report import Report, make_report, with_judged, write_report
 
 __all__ = [
     "Comparison",
     "Difference",
     "Evaluation",
     "Measure",
+    "Report",
     "all_measures",
     "compare",
     "evaluate",
+    "make_report",
     "mean_of_parts",
     "parse_measures",
+    "with_judged",
+    "write_report",
 ]
 
 

@@ -84,6 +84,12 @@ class Evaluation:
     def renamed(self, name: str) -> Evaluation:
         return replace(self, name=name)
 
+    def only(self, measures: Iterable[Measure]) -> Evaluation:
+        """The same evaluation with these of its measures."""
+        chosen = tuple(measures)
+        columns = [self.measures.index(measure) for measure in chosen]
+        return replace(self, measures=chosen, values=self.values[:, columns])
+
     def per_query(self, measure: str | Measure) -> dict[str, float]:
         return dict(zip(self.query_ids, self[measure].tolist(), strict=True))
 

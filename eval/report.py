@@ -1,0 +1,222 @@
+"""A report: what each run scored, how sure that is, what separates it from the baseline, and what was left out.
+
+`make_report` builds it from evaluations, `write_report` writes it as HTML, Markdown, LaTeX, JSON or text by the path's
+ending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UsageError, suggest
+from .comparison import Comparison, Difference, compare
+from .evaluation import Evaluation
+from .grammar import parse_measures
+from .measure import Measure
+from .significance import Interval, bootstrap
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run of a report: its evaluation, the interval of each mean, and the seconds it took a query, if known."""
+
+    evaluation: Evaluation
+    intervals: dict[str, Interval]
+    seconds: float | None = None
+
+    @property
+    def name(self) -> str:
+        return self.evaluation.name
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Named rows by measures, with intervals, corrected tests against `comparison.baseline`, counts and warnings.
+
+    `facts` are short lines on what made it (versions, dataset, date): what the reader needs to believe the numbers.
+    `query_texts` may name the texts of queries, for the list of the hardest ones.
+    """
+
+    title: str
+    rows: tuple[Row, ...]
+    measures: tuple[Measure, ...]
+    comparison: Comparison
+    warnings: tuple[str, ...] = ()
+    facts: dict[str, str] = field(default_factory=dict)
+    query_texts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def main(self) -> Measure:
+        """The measure that is plotted and named in the summary: the first that is a mean."""
+        return self.comparison.measures[0] if self.comparison.measures else self.measures[0]
+
+    @property
+    def baseline(self) -> str | None:
+        return self.comparison.baseline
+
+    def best(self, measure: Measure) -> set[str]:
+        """Names of the runs with the highest mean; several where they are equal."""
+        means = {row.name: row.evaluation.mean(measure) for row in self.rows}
+        top = max(means.values())
+        return {name for name, mean in means.items() if mean >= top - 1e-12}
+
+    def difference(self, run: str, measure: Measure) -> Difference | None:
+        return self.comparison.find(run, measure) if self.baseline is not None and run != self.baseline else None
+
+    def summary(self) -> str:
+        """One sentence: the best run by the main measure, and how it stands to the baseline."""
+        row = max(self.rows, key=lambda row: row.evaluation.mean(self.main))
+        low, high = row.intervals[str(self.main)]
+        text = f"{row.name} is best by {self.main}: {row.evaluation.mean(self.main):.4f} [{low:.3f}, {high:.3f}]"
+        if len(self.rows) == 1:
+            text = text.replace("is best by", "has", 1).replace(f"{self.main}:", f"{self.main}")
+        difference = self.difference(row.name, self.main)
+        if difference is not None:
+            text += (
+                f", {difference.mean:+.4f} [{difference.interval.low:+.3f}, {difference.interval.high:+.3f}] against "
+                f"{difference.baseline}, Holm p {p_text(difference.holm_randomisation)}"
+            )
+        return text + "."
+
+    def hardest(self, count: int = 10) -> list[tuple[str, float, float]]:
+        """(query id, mean over the runs, best run's value) of the queries with the lowest mean by the main measure.
+
+        Queries that no run can score on, for want of a relevant document, are left out.
+        """
+        evaluation = self.rows[0].evaluation
+        values = np.column_stack([row.evaluation[self.main] for row in self.rows])
+        hopeless = set(evaluation.no_relevant)
+        order = np.argsort(values.mean(axis=1), kind="stable").tolist()
+        rows = [i for i in order if evaluation.query_ids[i] not in hopeless][:count]
+        return [(evaluation.query_ids[i], float(values[i].mean()), float(values[i].max())) for i in rows]
+
+    def notes(self) -> list[str]:
+        """What the numbers are over and what was left out, one sentence each."""
+        first = self.rows[0].evaluation
+        over = f"Means are over all {len(first)} judged queries"
+        if first.part_of_query is not None:
+            over = f"Means are over {int(first.part_of_query.max()) + 1} parts of the collection ({len(first)} queries)"
+        notes = [f"{over}; a query without results counts as 0."]
+        if first.no_relevant:
+            notes.append(f"{len(first.no_relevant)} of them have no relevant document and are 0 for every run.")
+        for row in self.rows:
+            counts = row.evaluation.counts
+            if counts["missing"]:
+                notes.append(f"{row.name}: {counts['missing']} judged queries have no results.")
+            if counts["unjudged_queries"]:
+                notes.append(
+                    f"{row.name}: {counts['unjudged_queries']} queries ({counts['dropped_rows']} rows) have no judgements and "
+                    "do not count."
+                )
+        if self.comparison.differences:
+            notes.append(
+                f"Tests: paired randomisation and paired t, two-sided. {self.comparison.family}. "
+                f"Brackets hold {self.comparison.confidence:.0%} bootstrap intervals over queries."
+            )
+        return notes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the per-query values, ready for JSON."""
+        return {
+            "title": self.title,
+            "facts": self.facts,
+            "measures": [str(measure) for measure in self.measures],
+            "runs": {row.name: self._row_dict(row) for row in self.rows},
+            "comparison": self.comparison.to_dict(),
+            "hardest": [{"query": q, "mean": mean, "best": best} for q, mean, best in self.hardest()],
+            "notes": self.notes(),
+            "warnings": list(self.warnings),
+        }
+
+    @staticmethod
+    def _row_dict(row: Row) -> dict[str, Any]:
+        means = row.evaluation.means
+        return {
+            "means": means,
+            "intervals": {name: list(interval) for name, interval in row.intervals.items()},
+            "counts": row.evaluation.counts,
+            "missing": list(row.evaluation.missing),
+            "seconds_per_query": row.seconds,
+        }
+
+
+def p_text(p: float | None) -> str:
+    """A p value as one reads it: `= 0.012`, `< 0.0001`."""
+    if p is None:
+        return "—"
+    return "< 0.0001" if p < 0.0001 else f"= {p:.4f}"
+
+
+def with_judged(measures: str | Measure | Iterable[str | Measure]) -> list[Measure]:
+    """The measures, and for each nDCG@k the Judged@k that says how far to believe it."""
+    judged = parse_measures("Judged@10")[0]
+    chosen = parse_measures(measures)
+    wanted: list[Measure] = []
+    for measure in chosen:
+        wanted.append(measure)
+        beside = judged.with_cutoff(measure.cutoff)
+        if measure.registered_name == "nDCG" and measure.cutoff is not None and beside not in chosen:
+            wanted.append(beside)
+    return list(dict.fromkeys(wanted))
+
+
+def make_report(
+    evaluations: Iterable[Evaluation],
+    *,
+    title: str = "Evaluation",
+    baseline: str | None = None,
+    seconds: Mapping[str, float] | None = None,
+    warnings: Iterable[str] = (),
+    facts: Mapping[str, str] | None = None,
+    query_texts: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Report:
+    """Build a report. All evaluations must be of the same queries and measures; see `with_judged` for what to ask.
+
+    `baseline` names the run that the others are compared with; the first one unless given. `seconds` are per query, by
+    run name. `options` go to `compare` (family, confidence, resamples, permutations, seed, hedges). Judged@k is shown
+    but not tested: more judged documents are no merit.
+    """
+    evaluations = list(evaluations)
+    if not evaluations:
+        raise UsageError("a report needs at least one evaluation")
+    names = [evaluation.name for evaluation in evaluations]
+    for name in seconds or {}:
+        if name not in names:
+            raise UsageError(f"seconds are given for {name!r}, which is not among the runs: {suggest(name, names)}")
+    tested = [m for m in evaluations[0].measures if m.aggregate == "mean" and m.registered_name != "Judged"]
+    comparison = compare(
+        [evaluation.only(tested) for evaluation in evaluations], baseline=baseline or names[0], **options
+    )
+    settings = {key: options[key] for key in ("confidence", "resamples", "seed") if key in options}
+    rows = []
+    for evaluation in evaluations:
+        table = np.column_stack([evaluation.weighted(measure) for measure in evaluation.measures])
+        intervals = dict(zip(map(str, evaluation.measures), bootstrap(table, **settings), strict=True))
+        rows.append(Row(evaluation, intervals, (seconds or {}).get(evaluation.name)))
+    return Report(
+        title=title,
+        rows=tuple(rows),
+        measures=evaluations[0].measures,
+        comparison=comparison,
+        warnings=tuple(dict.fromkeys(warnings)),
+        facts=dict(facts or {}),
+        query_texts=dict(query_texts or {}),
+    )
+
+
+def write_report(report: Report, path: str | Path) -> None:
+    """Write `.html`, `.md`, `.tex`, `.json` or `.txt`, whole or not at all."""
+    from ..run_files import write_whole
+    from .rendering import FORMATS, render
+
+    ending = Path(path).suffix.removeprefix(".")
+    if ending not in FORMATS:
+        raise UsageError(f"{path}: a report is written as {', '.join('.' + name for name in FORMATS)}, by the ending")
+    with write_whole(path) as stream:
+        stream.write(render(report, ending).encode())
