@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import click
 import typer
 
 from .errors import CribbleError
 
 logger = logging.getLogger("cribble")
+
+_INTERRUPTED = "interrupted; run the same command again to go on"
 
 
 @dataclass
@@ -109,18 +110,23 @@ def run_command(app: typer.Typer) -> int:
         code = app(standalone_mode=False)
     except CribbleError as error:
         return _fail(str(error), error.exit_code)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return 2
-    except click.ClickException as error:
-        return _fail(error.format_message(), 2)
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        return _fail("interrupted; run the same command again to go on", 130)
+    except KeyboardInterrupt:
+        return _fail(_INTERRUPTED, 130)
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  so that the interpreter's last flush does not fail either
         return 0
     except OSError as error:
         return _fail(f"{error.filename or 'this machine'}: {error.strerror or error}", 4)
+    except Exception as error:  # typer brings its own copy of click, or uses the installed one: told apart by name
+        kind = type(error).__name__
+        if kind == "Abort":
+            return _fail(_INTERRUPTED, 130)
+        if kind == "NoArgsIsHelpError":
+            error.show()  # type: ignore[attr-defined]
+            return 2
+        if not hasattr(error, "format_message"):
+            raise
+        return _fail(error.format_message(), 2)
     return code if isinstance(code, int) else 0
 
 

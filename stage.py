@@ -193,7 +193,7 @@ class Reranker(Stage):
         if context.texts is None:
             if queries:
                 raise InputError(
-                    f"{self.label} needs the documents' texts: pass texts=, a dataset or an index with texts"
+                    f"{self.label} needs document texts: pass texts=, a dataset or an index that has them"
                 )
             return Run.from_rankings([], name=self.label, score_kind=self.score_kind)
         return self.rerank(queries, run.select([query.id for query in queries]), context.texts)

@@ -59,8 +59,14 @@ class BM25(Indexed, Retriever):
     def build_index(cls, dataset: Dataset, path: str | Path, *, overwrite: bool, options: dict[str, Any]) -> None:
         from ..index.lucene import LuceneIndex
 
-        facts = {"corpus": dataset.id, "total": dataset.num_documents}
-        LuceneIndex.build(path, dataset.documents(), overwrite=overwrite, **facts, **options)
+        LuceneIndex.build(
+            path,
+            dataset.documents(),
+            corpus=dataset.id,
+            total=dataset.num_documents,
+            overwrite=overwrite,
+            **options,
+        )
 
     def open_index(self) -> Any:
         from ..index.lucene import LuceneIndex

@@ -36,7 +36,7 @@ class DenseRetriever(Indexed, Retriever):
     device: str = "auto"
     score_kind: str = field(default="", init=False)
     index_kinds: ClassVar[tuple[str, ...]] = ("flat",)
-    build_options: ClassVar[tuple[str, ...]] = (*_ENCODER_OPTIONS[2:], "similarity", "shard_documents")
+    build_options: ClassVar[tuple[str, ...]] = (*_ENCODER_OPTIONS[2:], "similarity", "storage", "shard_documents")
     shared_options: ClassVar[tuple[str, ...]] = ("model", "device")
 
     @classmethod
@@ -46,13 +46,22 @@ class DenseRetriever(Indexed, Retriever):
 
         encoding = {name: options.pop(name) for name in _ENCODER_OPTIONS if name in options}
         encoder = Encoder(**encoding)
-        facts = {"spec": encoder.spec, "corpus": dataset.id, "total": dataset.num_documents}
-        FlatIndex.build(path, dataset.documents(), encoder.encode_documents, overwrite=overwrite, **facts, **options)
+        FlatIndex.build(
+            path,
+            dataset.documents(),
+            encoder.encode_documents,
+            spec=encoder.spec,
+            corpus=dataset.id,
+            total=dataset.num_documents,
+            truncated=lambda: encoder.truncated,
+            overwrite=overwrite,
+            **options,
+        )
 
     def open_index(self) -> Any:
         from ..index.flat import FlatIndex
 
-        return FlatIndex.open(self.index)
+        return FlatIndex.open(self.index, device=self.device)
 
     @cached_property
     def encoder(self) -> Encoder:
