@@ -50,7 +50,7 @@ _JOINED_ROWS = 1 << 17
 _BATCH_CANDIDATES = 1 << 22
 
 #: Mapped files cost a file descriptor each; so many shards stay open at once.
-_OPEN_SHARDS = 256
+_OPEN_SHARDS = 128
 
 
 @dataclass

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..ids import hashes, id_column
 from ..records import Document
@@ -109,7 +110,8 @@ class TextStore:
             open_ = open_[at[open_] < len(self._hashes)]
             open_ = open_[self._hashes[at[open_]] == keys[open_]]
             found = self._rows[at[open_]]
-            same = np.asarray(_equal(self.ids.take(pa.array(found)), asked.take(pa.array(open_))))
+            equal = pc.equal(self.ids.take(pa.array(found)), asked.take(pa.array(open_)))
+            same = equal.to_numpy(zero_copy_only=False).astype(bool)
             rows[open_[same]] = found[same]
             open_ = open_[~same]
             at[open_] += 1
@@ -137,10 +139,3 @@ class TextStore:
     def _open_shard(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         folder = self._root / "shards" / f"{number:05d}"
         return _mapped(folder / "texts.bin"), np.load(folder / "texts.npy", mmap_mode="r")
-
-
-def _equal(left: pa.Array, right: pa.Array) -> list[bool]:
-    import pyarrow.compute as pc
-
-    answer: list[bool] = pc.equal(left, right).to_numpy(zero_copy_only=False).astype(bool).tolist()
-    return answer

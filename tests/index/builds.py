@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +30,13 @@ def encode_texts(texts: list[str]) -> Dense:
     rows = np.zeros((len(texts), DIM), np.float32)
     for row, text in zip(rows, texts, strict=True):
         for word in text.split():
-            seed = hashlib.sha256(word.encode()).digest()
-            row += np.frombuffer(seed, np.int8)[:DIM].astype(np.float32) / 128
+            row += _word_vector(word)
     return Dense(rows)
+
+
+@cache
+def _word_vector(word: str) -> np.ndarray:
+    return np.frombuffer(hashlib.sha256(word.encode()).digest(), np.int8)[:DIM].astype(np.float32) / 128
 
 
 def encode(documents: list[Document]) -> Dense:

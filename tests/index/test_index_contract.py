@@ -1,0 +1,194 @@
+"""What every index kind promises. A new kind joins by a line in `BUILDERS`."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cribble.errors import InputError, SetupError, UsageError
+from cribble.index.opening import index_kinds, open_index, verify_index
+from cribble.records import Document, Run
+from cribble.tests.index.builds import build_flat, encode_texts, make_documents
+
+
+def build_lucene(path, documents, **options):
+    from cribble.index.lucene import LuceneIndex
+
+    return LuceneIndex.build(path, documents, **{"corpus": "made", "shard_documents": 16, **options})
+
+
+#: Kind → how to build it, how to make its queries from texts, and the package that it needs.
+BUILDERS = {"flat": (build_flat, encode_texts, "faiss"), "lucene": (build_lucene, list, "pyserini")}
+
+ODD = [
+    Document("ünïcode/ö", "río zebra", "title"),
+    Document("文書 1", "木 quagga"),
+    Document("with space", "okapi stone"),
+    Document("../../etc/passwd", "gnu lake"),
+    Document("\t-1", "ibis rain"),
+    Document("🦜", "macaw wind"),
+    Document("", "the document whose id is empty"),
+]
+
+
+@pytest.fixture(params=sorted(index_kinds()))
+def kind(request):
+    if importlib.util.find_spec(BUILDERS[request.param][2]) is None:
+        pytest.skip(f"{BUILDERS[request.param][2]} is not installed")
+    return request.param
+
+
+@pytest.fixture
+def build(kind):
+    return BUILDERS[kind][0]
+
+
+@pytest.fixture
+def query(kind):
+    return BUILDERS[kind][1]
+
+
+def test_all_kinds_have_a_builder():
+    assert set(index_kinds()) == set(BUILDERS)
+
+
+DOCUMENTS = make_documents(50)
+
+
+def test_opens_as_its_kind_and_holds_the_documents(tmp_path, kind, build):
+    built = build(tmp_path / "i", iter(DOCUMENTS), total=50)
+    index = open_index(tmp_path / "i")
+    assert type(index) is type(built)
+    assert index.manifest.kind == kind
+    assert len(index) == len(index.texts) == 50
+    assert index.manifest.shards == [16, 16, 16, 2]
+    assert list(index.texts) == DOCUMENTS
+    assert index.texts.get_many(["d49", "d0", "d50"]) == {"d0": DOCUMENTS[0], "d49": DOCUMENTS[49]}
+    assert verify_index(tmp_path / "i") == index.manifest
+    assert index_kinds()[kind]
+
+
+def test_results_are_a_run(tmp_path, build, query):
+    """Known ids, each once, best first, equal scores by id descending: what `Run` orders again stays as it is."""
+    index = build(tmp_path / "i", DOCUMENTS)
+    texts = [d.full_text for d in DOCUMENTS[:20]]
+    found = index.search(query(texts), 30)
+    assert len(found) == 20
+    run = Run.from_rankings([(f"q{i}", *r) for i, r in enumerate(found)], name="x", score_kind=index.score_kind)
+    known = {d.id for d in DOCUMENTS}
+    for i, (ids, scores) in enumerate(found):
+        assert ids.dtype == object
+        assert scores.dtype == np.float64
+        assert ids[0] == f"d{i}"
+        assert set(ids) <= known
+        assert run.ids(f"q{i}") == ids.tolist()
+
+
+def test_a_short_list_is_the_head_of_a_long_one(tmp_path, build, query):
+    index = build(tmp_path / "i", DOCUMENTS + [d._replace(id=f"copy {d.id}") for d in DOCUMENTS])
+    texts = [d.full_text for d in DOCUMENTS[:9]]
+    long = index.search(query(texts), 100)
+    for k in (1, 2, 7, 50):
+        for (ids, scores), (all_ids, all_scores) in zip(index.search(query(texts), k), long, strict=True):
+            assert ids.tolist() == all_ids[:k].tolist()
+            assert scores.tolist() == all_scores[:k].tolist()
+
+
+def test_queries_alone_or_together_give_the_same(tmp_path, build, query):
+    index = build(tmp_path / "i", DOCUMENTS)
+    texts = [d.full_text for d in DOCUMENTS]
+    together = index.search(query(texts), 10)
+    for text, (ids, scores) in zip(texts, together, strict=True):
+        alone = index.search(query([text]), 10)[0]
+        assert alone.ids.tolist() == ids.tolist()
+        assert alone.scores.tolist() == scores.tolist()
+
+
+def test_more_than_there_are_nothing_asked_and_wrong_k(tmp_path, build, query):
+    index = build(tmp_path / "i", DOCUMENTS)
+    ids, scores = index.search(query([DOCUMENTS[0].text]), 1000)[0]
+    assert len(set(ids)) == len(ids) == len(scores) <= 50
+    assert index.search(query([]), 10) == []
+    for k in (0, -1):
+        with pytest.raises(UsageError, match=f"k is {k}"):
+            index.search(query(["sea"]), k)
+
+
+def test_allow_filters_before_the_cut(tmp_path, build, query):
+    index = build(tmp_path / "i", DOCUMENTS)
+    texts = [d.full_text for d in DOCUMENTS[:10]]
+    allowed = {f"d{i}" for i in range(1, 50, 4)}
+    everything = index.search(query(texts), 50)
+    for (ids, scores), (all_ids, all_scores) in zip(
+        index.search(query(texts), 5, allow=allowed), everything, strict=True
+    ):
+        kept = [i for i, doc_id in enumerate(all_ids) if doc_id in allowed][:5]
+        assert ids.tolist() == all_ids[kept].tolist()
+        assert scores.tolist() == all_scores[kept].tolist()
+    for nothing in (set(), {"nobody"}):
+        assert [len(ids) for ids, _ in index.search(query(texts), 5, allow=nothing)] == [0] * 10
+
+
+def test_odd_ids_and_a_single_document(tmp_path, build, query):
+    index = build(tmp_path / "odd", ODD)
+    assert index.texts.get_many([d.id for d in ODD]) == {d.id: d for d in ODD}
+    for document in ODD:
+        assert index.search(query([document.full_text]), 1)[0].ids.tolist() == [document.id]
+    single = build(tmp_path / "one", ODD[:1])
+    assert single.search(query(["río zebra"]), 5)[0].ids.tolist() == [ODD[0].id]
+    assert {p.name for p in tmp_path.iterdir()} == {"odd", "one"}
+
+
+def test_documents_of_ten_megabytes_and_of_nothing(tmp_path, build, query):
+    long = Document("long", "moss lake " * (1 << 20), "a title")
+    empty = Document("empty", "")
+    index = build(tmp_path / "i", [*DOCUMENTS, long, empty])
+    assert index.texts.get_many(["long", "empty"]) == {"long": long, "empty": empty}
+    assert index.manifest.counts["empty_texts"] == 1
+    assert "long" in index.search(query(["moss lake"]), 52)[0].ids
+
+
+def test_an_interrupted_build_resumes_to_equal_results(tmp_path, build, query):
+    def broken():
+        yield from DOCUMENTS[:40]
+        raise OSError("the network share went away")
+
+    with pytest.raises(OSError, match="went away"):
+        build(tmp_path / "i", broken())
+    with pytest.raises(SetupError, match="unfinished index: run the same build command again"):
+        open_index(tmp_path / "i")
+    resumed, straight = build(tmp_path / "i", DOCUMENTS), build(tmp_path / "j", DOCUMENTS)
+    assert resumed.manifest.fingerprint == straight.manifest.fingerprint
+    texts = [d.full_text for d in DOCUMENTS]
+    for a, b in zip(resumed.search(query(texts), 20), straight.search(query(texts), 20), strict=True):
+        assert a.ids.tolist() == b.ids.tolist()
+        assert a.scores.tolist() == b.scores.tolist()
+
+
+def test_bad_corpora_are_refused(tmp_path, build):
+    with pytest.raises(InputError, match="has no documents"):
+        build(tmp_path / "i", [])
+    with pytest.raises(InputError, match="'d3' occurs more than once"):
+        build(tmp_path / "i", [*DOCUMENTS, DOCUMENTS[3]])
+
+
+def test_whole_indexes_are_replaced_only_on_demand(tmp_path, build):
+    build(tmp_path / "i", DOCUMENTS)
+    with pytest.raises(SetupError, match="overwrite"):
+        build(tmp_path / "i", DOCUMENTS)
+    assert len(build(tmp_path / "i", DOCUMENTS[:7], overwrite=True)) == 7
+
+
+def test_a_flipped_byte_in_any_file_is_refused(tmp_path, build):
+    build(tmp_path / "i", DOCUMENTS[:20])
+    files = [p for p in Path(tmp_path / "i").rglob("*") if p.is_file() and p.name != "plan.json" and p.stat().st_size]
+    for file in files:
+        data = file.read_bytes()
+        file.write_bytes(data[:-1] + bytes([data[-1] ^ 0x80]))
+        with pytest.raises(SetupError) as caught:
+            open_index(tmp_path / "i")
+        assert str(file) in str(caught.value)
+        file.write_bytes(data)
+    open_index(tmp_path / "i")
