@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .corpora import list_datasets, load_dataset
 from .corpora.dataset import Dataset
@@ -14,6 +14,9 @@ from .errors import InputError, UsageError, suggest
 from .records import Qrels, Run, TextSource
 from .registry import entries, find, make
 from .run_files import file_kind, read_run, run_name, write_requests
+
+if TYPE_CHECKING:
+    from .eval.report import Report
 
 LISTS = ("datasets", "retrievers", "rerankers", "measures", "models", "fusions", "configs")
 
@@ -242,13 +245,18 @@ def compare_runs(
 ) -> Answer:
     """Score run files and test them against the baseline; write a report to `out` where given."""
     from .eval import evaluate
-    from .reporting import report_answer
+    from .eval.report import make_report, with_judged, write_report
 
     if len(paths) < 2:
         raise UsageError(f"compare needs at least two runs, got {len(paths)}: for one use `cribble eval`")
     judged, chosen, exclude = _judgements(dataset, qrels, measures)
-    evaluations = [evaluate(run, judged, chosen, name=name) for name, run in read_runs(paths, exclude).items()]
-    return report_answer(evaluations, title=dataset or str(qrels), baseline=baseline, seed=seed, out=out)
+    wanted = with_judged(chosen)
+    evaluations = [evaluate(run, judged, wanted, name=name) for name, run in read_runs(paths, exclude).items()]
+    report = make_report(evaluations, title=dataset or str(qrels), baseline=baseline, seed=seed)
+    if out is None:
+        return _reported(report)
+    write_report(report, out)
+    return _reported(report, f"report: {out}")
 
 
 def run_config(config: str, overrides: Sequence[str], out: Path | None, *, dry_run: bool) -> Answer:
@@ -262,7 +270,17 @@ def run_config(config: str, overrides: Sequence[str], out: Path | None, *, dry_r
         return config_estimate(loaded)
     from .configs.experiment import run_experiment
 
-    return run_experiment(loaded, out).answer()
+    done = run_experiment(loaded, out)
+    page = done.folder / "report.html"
+    answer = _reported(done.report, f"report: {page.resolve()}")
+    answer.results |= {"folder": str(done.folder), "report": str(page)}
+    return answer
+
+
+def _reported(report: Report, *lines: str) -> Answer:
+    from .eval.rendering import to_text
+
+    return Answer(report.to_dict(), lines=[to_text(report).rstrip(), *lines])
 
 
 # ---- asking and listing ---------------------------------------------------------------------------------------------
@@ -324,16 +342,13 @@ def list_names(what: str) -> Answer:
 def _names(what: str) -> Sequence[tuple[str, str]]:
     if what == "datasets":
         return list_datasets()
-    if what in ("retrievers", "rerankers"):
-        return [(entry.name, entry.summary) for entry in entries(what).values()]
-    if what == "measures":
-        from .eval import MEASURES
-
-        return [(name, (cls.__doc__ or "").strip().partition("\n")[0]) for name, cls in sorted(MEASURES.items())]
+    if what in ("retrievers", "rerankers", "measures"):
+        room = "eval/measures" if what == "measures" else what
+        return [(entry.name, entry.summary) for entry in entries(room).values()]
     if what == "models":
-        from .models import list_models
+        from .models.known import known_models
 
-        return list_models()
+        return known_models()
     if what == "fusions":
         from .fusion import OWN_METHODS, RANX_METHODS
 

@@ -7,12 +7,14 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import typer
 
 from .errors import CribbleError
+from .notices import collected_warnings
 
 logger = logging.getLogger("cribble")
 
@@ -38,20 +40,12 @@ class Answer:
     lines: list[str] = field(default_factory=list)
 
 
-class _Collector(logging.Handler):
-    """Shows warnings on stderr as they come and keeps them for the JSON object."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self.warnings: list[str] = []
+class _Console(logging.Handler):
+    """Shows messages on stderr as they come."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        if record.levelno >= logging.WARNING:
-            self.warnings.append(message)
-            sys.stderr.write(f"warning: {message}\n")
-        else:
-            sys.stderr.write(f"{message}\n")
+        label = "warning: " if record.levelno >= logging.WARNING else ""
+        sys.stderr.write(f"{label}{record.getMessage()}\n")
 
 
 class Envelope:
@@ -59,20 +53,23 @@ class Envelope:
 
     def __init__(self, command: str, as_json: bool) -> None:
         self.command, self.as_json = command, as_json
-        self._collector = _Collector()
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
-        logger.addHandler(self._collector)
+        console = _Console(logging.INFO)
+        logger.addHandler(console)
+        self._open.callback(logger.removeHandler, console)
         logger.setLevel(logging.INFO)
         logger.propagate = False
+        self.warnings = self._open.enter_context(collected_warnings())
         return self
 
     def __exit__(self, *error: object) -> None:
-        logger.removeHandler(self._collector)
+        self._open.close()
 
     def show(self, answer: Answer) -> None:
         if self.as_json:
-            content = {"command": self.command, "results": answer.results, "warnings": self._collector.warnings}
+            content = {"command": self.command, "results": answer.results, "warnings": self.warnings}
             sys.stdout.write(json.dumps(content, ensure_ascii=False, default=str) + "\n")
             return
         for table in answer.tables:

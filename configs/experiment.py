@@ -20,8 +20,10 @@ import yaml
 from ..corpora import load_dataset
 from ..corpora.dataset import Dataset
 from ..errors import InputError, UsageError, suggest
-from ..eval import Evaluation, Measure, evaluate, mean_of_parts, parse_measures
+from ..eval import Evaluation, Measure, evaluate, mean_of_parts
+from ..eval.report import Report, make_report, with_judged, write_report
 from ..index.manifest import library_versions
+from ..notices import collected_warnings
 from ..pipeline import Result, run_pipeline
 from ..run_files import write_whole
 from ..stage import Stage
@@ -45,37 +47,53 @@ class System:
 
 @dataclass
 class Experiment:
-    """A finished experiment: the config, the folder of its files and the systems."""
+    """A finished experiment: the config, the folder of its files, the systems and the report on them."""
 
     config: Config
     folder: Path
     systems: list[System]
-    queries: int
+    report: Report
 
 
 def run_experiment(config: Config, out: str | Path | None = None) -> Experiment:
     """Run `config` into the folder `out` (runs/NAME-HASH by default). A killed run goes on where it stopped.
 
     The folder holds config.yaml (resolved), manifest.json (versions, seeds, device, git state), one TREC run a system,
-    stages/ (checkpoints) and, written by the caller, the report.
+    stages/ (checkpoints) and the report as HTML, Markdown and JSON.
     """
     for stages in config.pipeline.values():
         check_stages(stages)
     dataset = load_dataset(config.dataset)
-    measures = parse_measures(config.measures or dataset.measures)
+    measures = with_judged(config.measures or dataset.measures)
     if config.baseline is not None and config.baseline not in config.pipeline:
         raise UsageError(f"baseline {config.baseline!r} is no system: {suggest(config.baseline, config.pipeline)}")
     folder = Path(out) if out else Path("runs") / f"{_slug(config.name)}-{_digest(config)}"
     _refuse_other_config(folder, config)
     _set_threads(config)
     started = time.time()
-    systems = []
-    for name, stages in config.pipeline.items():
-        systems.append(_run_system(name, stages, config, dataset, measures, folder))
-    queries = sum(len(part.queries) for part in dataset.parts.values()) or len(dataset.queries)
-    experiment = Experiment(config, folder, systems, queries)
+    with collected_warnings() as warnings:
+        systems = [_run_system(name, config, dataset, measures, folder) for name in config.pipeline]
+    experiment = Experiment(config, folder, systems, _report(config, dataset, systems, warnings))
     _write_manifest(experiment, started)
+    for ending in ("html", "md", "json"):
+        write_report(experiment.report, folder / f"report.{ending}")
     return experiment
+
+
+def _report(config: Config, dataset: Dataset, systems: list[System], warnings: list[str]) -> Report:
+    queries = [query for part in (dataset.parts or {"": dataset}).values() for query in part.queries]
+    facts = {"dataset": dataset.id, "queries": f"{len(queries)}", "seed": str(config.runtime.seed)}
+    facts |= {name: version for name, version in library_versions(("torch", "sentence-transformers")).items()}
+    return make_report(
+        [system.evaluation for system in systems],
+        title=f"{config.name}: {dataset.id}",
+        baseline=config.baseline,
+        seconds={system.name: system.seconds / max(1, len(queries)) for system in systems},
+        warnings=warnings,
+        facts=facts,
+        query_texts={query.id: query.text for query in queries},
+        seed=config.runtime.seed,
+    )
 
 
 def first_pipeline(config: Config) -> Stage:
@@ -87,7 +105,6 @@ def first_pipeline(config: Config) -> Stage:
 
 def _run_system(
     name: str,
-    stages: list[dict[str, Any]],
     config: Config,
     dataset: Dataset,
     measures: list[Measure],
@@ -103,7 +120,7 @@ def _run_system(
             )
         if not data.queries:
             raise InputError(f"{data.id} has no queries")
-        pipeline = build_pipeline(stages, data, Path(config.runtime.indexes), _defaults(config))
+        pipeline = build_pipeline(config.pipeline[name], data, Path(config.runtime.indexes), _defaults(config))
         done = run_pipeline(pipeline, data, folder / part, name=_slug(name))
         done.run.write(folder / part / f"{_slug(name)}.trec")
         evaluations[part] = evaluate(done.run, data.qrels, measures, name=name)
