@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
+import numpy as np
+
 from .plots import differences_plot, means_plot, seconds_plot
 from .rendering import TEST_HEADER, mark, seconds_text, test_notes, tests_table
 from .report import Report, Row
@@ -25,7 +27,7 @@ caption { text-align: left; color: var(--soft); padding: .6rem .8rem; }
 th, td { padding: .5rem .8rem; text-align: right; vertical-align: top; border-top: 1px solid var(--line);
   white-space: nowrap; }
 thead th { border-top: 0; background: var(--band); font-weight: 600; color: var(--soft); }
-th:first-child, td:first-child, td.text { text-align: left; }
+th:first-child, td:first-child, .text { text-align: left; }
 tbody th { font-weight: 600; white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
 td.text { white-space: normal; overflow-wrap: anywhere; }
 tbody tr:hover { background: var(--band); }
@@ -49,6 +51,9 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.2rem; f
 dt { font-weight: 600; } dd { margin: 0; overflow-wrap: anywhere; }
 @media print { body { max-width: none; padding: 0; } .scroll { overflow: visible; } }
 """
+
+
+_LEFT = ' class="text"'
 
 
 def to_html(report: Report) -> str:
@@ -84,7 +89,7 @@ def _scores(report: Report) -> str:
     names = [str(measure) for measure in report.measures]
     timed = any(row.seconds is not None for row in report.rows)
     header = ["run", *names, "queries", "missing", *(["s/query"] if timed else [])]
-    best = {str(measure): report.best(measure) if len(report.rows) > 1 else set() for measure in report.measures}
+    best = {str(measure): report.best(measure) for measure in report.measures}
     body = []
     for row in report.rows:
         counts = row.evaluation.counts
@@ -120,7 +125,9 @@ def _score(report: Report, row: Row, name: str, best: bool) -> str:
 
 def _tests(report: Report) -> str:
     body = [
-        f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:]) + "</tr>"
+        f'<tr><th scope="row">{escape(row[0])}</th><td{_LEFT}>{escape(row[1])}</td>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in row[2:])
+        + "</tr>"
         for row in tests_table(report)
     ]
     return _table(TEST_HEADER, body, f"{report.comparison.family}. p: paired randomisation; p t: paired t.")
@@ -128,12 +135,13 @@ def _tests(report: Report) -> str:
 
 def _differences(report: Report) -> str:
     baseline = next(row for row in report.rows if row.name == report.baseline)
+    others = [row for row in report.rows if row is not baseline]
+    gaps = [row.evaluation[report.main] - baseline.evaluation[report.main] for row in others]
+    largest = max(float(np.abs(gap).max()) for gap in gaps)
     figures = []
-    for row in report.rows:
-        if row is baseline:
-            continue
-        gaps = row.evaluation[report.main] - baseline.evaluation[report.main]
-        plot = differences_plot(row.name, baseline.name, str(report.main), row.evaluation.query_ids, gaps)
+    for row, gap in zip(others, gaps, strict=True):
+        queries = row.evaluation.query_ids
+        plot = differences_plot(row.name, baseline.name, str(report.main), queries, gap, largest)
         figures.append(f"<figure><figcaption>{escape(row.name)}</figcaption>{plot}</figure>")
     return f'<div class="grid-of-plots">{"".join(figures)}</div>'
 
@@ -150,7 +158,8 @@ def _hardest(report: Report) -> str:
 
 
 def _table(header: list[str], body: list[str], caption: str) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
+    left = {"text", "measure"}
+    head = "".join(f'<th scope="col"{_LEFT if name in left else ""}>{escape(name)}</th>' for name in header)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
         f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"

@@ -13,6 +13,8 @@ import numpy as np
 
 from .report import Report
 
+#: Width of a plot over the whole page.
+_WIDE = 790.0
 _Scale = Callable[[float], float]
 _BARS = 400  # beyond so many queries single bars are thinner than a pixel, and one outline is drawn
 
@@ -43,11 +45,15 @@ def means_plot(report: Report) -> str:
     return _svg(760, bottom + 26, title, told, parts)
 
 
-def differences_plot(run: str, baseline: str, measure: str, query_ids: Sequence[str], differences: np.ndarray) -> str:
-    """Per-query differences of a run from the baseline, sorted: above the line the run is better."""
+def differences_plot(
+    run: str, baseline: str, measure: str, query_ids: Sequence[str], differences: np.ndarray, largest: float
+) -> str:
+    """Per-query differences of a run from the baseline, sorted: above the line the run is better. `largest` is the
+    largest difference of all plots beside it, so that they share a scale.
+    """
     order = np.argsort(-differences, kind="stable")
     values, n = differences[order], len(differences)
-    limit = max(0.05, math.ceil(float(np.abs(values).max(initial=0.0)) * 20) / 20)
+    limit = max(0.05, math.ceil(largest * 20 - 1e-9) / 20)
     left, right, top, bottom = 46, 352, 10, 170
     middle, width = (top + bottom) / 2, (right - left) / max(n, 1)
 
@@ -106,22 +112,35 @@ def seconds_plot(report: Report) -> str:
         at = x(10.0**power)
         parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{top}" y2="{bottom}"/>')
         parts.append(_text(at, bottom + 18, f"{10.0**power:g} s", "middle", "number"))
-    taken: list[tuple[float, float]] = []
-    for (row, seconds), mean in sorted(zip(timed, means, strict=True), key=lambda item: -item[1]):
-        at, height = x(seconds), y(mean)
-        label = height + 4
-        while any(abs(label - other) < 14 and abs(at - place) < 190 for place, other in taken):
-            label += 14
-        taken.append((at, label))
+    points = [(x(seconds), y(mean)) for (_, seconds), mean in zip(timed, means, strict=True)]
+    taken = [(at - 8, height - 8, at + 8, height + 8) for at, height in points]
+    for (row, seconds), mean, (at, height) in zip(timed, means, points, strict=True):
         kind = "base" if row.name == report.baseline else "run"
         told = f"{row.name}: {mean:.4f}, {seconds:.4g} s a query"
         parts.append(
             f'<circle class="{kind}" cx="{at:.1f}" cy="{height:.1f}" r="6"><title>{escape(told)}</title></circle>'
         )
-        parts.append(_text(at + 11, label, _short(row.name, 24), "start", full=row.name))
+        parts.append(_label(at, height, row.name, taken))
     parts.append(_text((left + right) / 2, bottom + 40, "seconds per query (logarithmic)", "middle"))
     told = "; ".join(f"{row.name}: {mean:.4f} at {s:.4g} s" for (row, s), mean in zip(timed, means, strict=True))
-    return _svg(790, bottom + 50, f"{report.main} against seconds per query", told, parts)
+    return _svg(_WIDE, bottom + 50, f"{report.main} against seconds per query", told, parts)
+
+
+def _label(x: float, y: float, name: str, taken: list[tuple[float, float, float, float]]) -> str:
+    """A point's name where it covers nothing: right, left, above or below it, else further down. Grows `taken`."""
+    shown = _short(name, 24)
+    width = 7.0 * len(shown)
+    places = [(x + 11, y + 4, "start"), (x - 11, y + 4, "end"), (x, y - 12, "middle"), (x, y + 21, "middle")]
+    places += [(x + 11, y + 4 + 14 * step, "start") for step in range(1, 20)]
+    box = (0.0, 0.0, 0.0, 0.0)
+    for at, base, anchor in places:
+        start = at - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
+        box = (start, base - 11, start + width, base + 3)
+        free = all(box[2] < b[0] or b[2] < box[0] or box[3] < b[1] or b[3] < box[1] for b in taken)
+        if free and start > 66 and start + width < _WIDE:
+            break
+    taken.append(box)
+    return _text(at, base, shown, anchor, full=name)
 
 
 def _outline(values: np.ndarray, left: float, width: float, middle: float, y: _Scale, kind: str) -> str:

@@ -41,7 +41,7 @@ def mark(report: Report, row: Row, measure: str) -> str:
 
 
 def seconds_text(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds:.4f}" if seconds < 1 else f"{seconds:.2f}"
+    return "" if seconds is None else f"{seconds:.3g}" if seconds < 100 else f"{seconds:.0f}"
 
 
 def main_table(report: Report, between: str = " ") -> tuple[list[str], list[list[str]]]:
@@ -81,7 +81,11 @@ def tests_table(report: Report) -> list[list[str]]:
 
 def test_notes(report: Report) -> list[str]:
     """What could not be tested, and why."""
-    return [f"{d.run}, {d.measure}: {d.note}." for d in report.comparison.differences if d.note]
+    measures: dict[tuple[str, str], list[str]] = {}
+    for d in report.comparison.differences:
+        if d.note:
+            measures.setdefault((d.run, d.note), []).append(d.measure)
+    return [f"{run}, {', '.join(names)}: {note}." for (run, note), names in measures.items()]
 
 
 def renderables(report: Report) -> list[RenderableType]:
@@ -194,7 +198,7 @@ def to_latex(report: Report) -> str:
     header, rows = main_table(report)
     cells = [[clean(cell) for cell in row] for row in rows]
     for column, measure in enumerate(report.measures, 1):
-        best = report.best(measure) if len(report.rows) > 1 else set()
+        best = report.best(measure)
         for i, row in enumerate(report.rows):
             if row.name in best:
                 mean, space, rest = cells[i][column].partition(" ")

@@ -60,7 +60,9 @@ class Report:
         return self.comparison.baseline
 
     def best(self, measure: Measure) -> set[str]:
-        """Names of the runs with the highest mean; several where they are equal."""
+        """Names of the runs with the highest mean, several where they are equal; none for Judged@k or a single run."""
+        if len(self.rows) < 2 or measure not in self.comparison.measures:
+            return set()
         means = {row.name: row.evaluation.mean(measure) for row in self.rows}
         top = max(means.values())
         return {name for name, mean in means.items() if mean >= top - 1e-12}
