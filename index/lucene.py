@@ -1,4 +1,4 @@
-"""The `lucene` index kind: BM25 with a language's analyzer, RM3 feedback and BM25-weighted queries.
+"""BM25 by Lucene, with a language's analyzer, RM3 feedback and BM25-weighted queries.
 
 A folder of the durable builder with one Lucene directory a shard. The shards are searched as one index, so document
 frequencies and average length are the whole corpus's. Queries go to Java by the batch and hits come back as one array
@@ -8,27 +8,27 @@ of document numbers and scores; the numbers are the builder's rows, so ids come 
 from __future__ import annotations
 
 import itertools
+import logging
 import struct
 import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-import pyarrow as pa
 
-from ..errors import InputError, SetupError, UsageError, suggest
-from ..ids import order_descending
-from ..records import Document
+from ..errors import UsageError, suggest
+from ..records import Document, Ranking
+from ..registry import register
 from . import jvm
 from .build import build_index
 from .languages import analyzer
-from .lucene_writer import FOLDER, LuceneWriter, lucene_errors
+from .lucene_writer import FOLDER, RANKS, LuceneWriter, lucene_errors
 from .manifest import Plan, check_index
 from .texts import TextStore
 
-KIND = "lucene"
+logger = logging.getLogger("cribble")
 
 #: So many hits (8 bytes each) come back from Java in one call.
 _HITS_PER_CALL = 1 << 21
@@ -80,25 +80,25 @@ class Hits(NamedTuple):
     scores: np.ndarray  #: (n,) float32, BM25
 
 
+@register("lucene")
 class LuceneIndex:
-    """A Lucene index of title and text; see `build`, `open` and `search`."""
+    """An index of the words of title and text, searched by BM25; see `build`, `open` and `search`."""
+
+    score_kind: ClassVar[str] = "bm25"
 
     def __init__(self, path: str | Path, *, verify: bool | None = None) -> None:
         self.path = Path(path)
-        self.manifest = check_index(self.path, verify=verify)
-        if self.manifest.kind != KIND:
-            raise InputError(f"{self.path}: an index of kind {self.manifest.kind!r}, expected {KIND!r}: use open_index")
+        self.manifest = check_index(self.path, kind="lucene", verify=verify)
         self.texts = TextStore(self.path, self.manifest)
         self.language: str = self.manifest.options["language"]
         shards = [self.path / "shards" / f"{n:05d}" / FOLDER for n in range(len(self.manifest.shards))]
         with lucene_errors(self.path):
             folders = b"".join(jvm.packed(str(shard.resolve())) for shard in shards)
-            self._searcher = jvm.call_number("searcher.open", folders, analyzer(self.language))
+            ranks = np.load(self.path / "whole" / RANKS).astype("<i4").tobytes()
+            self._searcher = jvm.call_number("searcher.open", folders, analyzer(self.language), ranks)
         # Not at exit: the machine ends with the process, and calls into it then may hang.
         self._close = weakref.finalize(self, jvm.call, "searcher.close", self._searcher)
         self._close.atexit = False
-        if jvm.call_number("searcher.size", self._searcher) != len(self):
-            raise SetupError(f"{self.path}: Lucene and the id table count documents differently: build it again")
         self._names: np.ndarray | None = None
 
     @classmethod
@@ -120,7 +120,7 @@ class LuceneIndex:
         """
         analyzer(language)
         jvm.call("ping")  # a missing package or Java must not wait for the first shard
-        plan = Plan(KIND, corpus, shard_documents, {"language": language})
+        plan = Plan("lucene", corpus, shard_documents, {"language": language})
         build_index(path, documents, LuceneWriter(language), plan, total=total, overwrite=overwrite)
         return cls.open(path)
 
@@ -147,7 +147,7 @@ class LuceneIndex:
         query_weights: str = "binary",
         allow: Collection[str] | None = None,
         threads: int = 1,
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
+    ) -> list[Ranking]:
         """The best `k` documents of each query: ids (n,) str objects and BM25 scores (n,) float64, n <= k.
 
         Only documents with a query term are found; a query of no known terms gives none. Ties go by id, descending,
@@ -162,7 +162,7 @@ class LuceneIndex:
         names = self._ids_at(hits.documents)
         scores = hits.scores.astype(np.float64)
         bounds = hits.offsets.tolist()
-        return [(names[start:end], scores[start:end]) for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
+        return [Ranking(names[start:end], scores[start:end]) for start, end in itertools.pairwise(bounds)]
 
     def search_columns(
         self,
@@ -197,7 +197,7 @@ class LuceneIndex:
                 parts.append(self._search_rm3(packed, feedback, options))
             else:
                 parts.append(self._search(packed, options, query_weights == "bm25"))
-        return self._ordered(_joined(parts))
+        return _joined(parts)
 
     def analyze(self, texts: Sequence[str]) -> list[list[str]]:
         """The terms of each text, as the index sees them."""
@@ -248,6 +248,8 @@ class LuceneIndex:
         if allow is None:
             return b""
         rows = self.texts.rows_of(list(allow))
+        if missing := int((rows < 0).sum()):
+            logger.warning("%s: %d of the %d allowed document ids are not in the index", self.path, missing, len(rows))
         mask = np.zeros(len(self), bool)
         mask[rows[rows >= 0]] = True
         return np.packbits(mask, bitorder="little").tobytes()
@@ -258,22 +260,6 @@ class LuceneIndex:
         if self._names is None:
             self._names = np.array(self.texts.ids.to_pylist(), object)
         return self._names[rows]
-
-    def _ordered(self, hits: Hits) -> Hits:
-        """Lucene gives equal scores by document number; put them by id, descending."""
-        tied = np.zeros(len(hits.scores), bool)
-        same = np.diff(hits.scores) == 0
-        inner = hits.offsets[1:-1]
-        same[inner[(inner > 0) & (inner < len(tied))] - 1] = False  # the border between two queries
-        tied[1:] |= same
-        tied[:-1] |= same
-        places = np.flatnonzero(tied)
-        if not len(places):
-            return hits
-        group = np.cumsum(np.concatenate([[1], ~same]))[places]
-        rows = hits.documents[places]
-        hits.documents[places] = rows[order_descending(self.texts.ids.take(pa.array(rows)), group)]
-        return hits
 
 
 class _Options(NamedTuple):

@@ -58,7 +58,7 @@ public final class Bridge {
         INDEXERS.remove(in.getInt()).abort();
         return number(0);
       case "searcher.open": {
-        BulkSearcher searcher = new BulkSearcher(bytes(in), analyzer(BulkSearcher.string(in)));
+        BulkSearcher searcher = new BulkSearcher(bytes(in), analyzer(BulkSearcher.string(in)), bytes(in));
         int handle = NEXT.incrementAndGet();
         SEARCHERS.put(handle, searcher);
         return number(handle);

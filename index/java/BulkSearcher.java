@@ -43,14 +43,20 @@ public final class BulkSearcher {
 
   private final MultiReader reader;
   private final Analyzer analyzer;
+  private final IdOrder order;
 
-  public BulkSearcher(byte[] directories, Analyzer analyzer) throws Exception {
+  /** `ranks`: for each document the place of its id in ascending order, int32; they decide ties. */
+  public BulkSearcher(byte[] directories, Analyzer analyzer, byte[] ranks) throws Exception {
     List<IndexReader> readers = new ArrayList<>();
     for (String directory : strings(directories)) {
       readers.add(DirectoryReader.open(FSDirectory.open(Path.of(directory))));
     }
     this.reader = new MultiReader(readers.toArray(new IndexReader[0]), true);
     this.analyzer = analyzer;
+    this.order = IdOrder.of(ranks);
+    if (ranks.length != 4 * reader.maxDoc()) {
+      throw new IllegalArgumentException(reader.maxDoc() + " documents, but ranks of " + ranks.length / 4);
+    }
     // Reasoning queries of BRIGHT have thousands of distinct terms; Lucene's limit of 1,024 is for wildcards.
     IndexSearcher.setMaxClauseCount(Integer.MAX_VALUE);
   }
@@ -104,15 +110,15 @@ public final class BulkSearcher {
   }
 
   /**
-   * Bag-of-words BM25. `allowed` is empty (all documents) or a bit per document, lowest first. `ascending` says which of
-   * equal scores is cut at rank k: the higher ids, else the lower ones. Returns {@link Hits#pack}.
+   * Bag-of-words BM25. `allowed` is empty (all documents) or a bit per document, lowest first. Equal scores are ordered by id,
+   * descending unless `ascending`. Returns {@link Hits#pack}.
    */
   public byte[] search(
       byte[] queries, int k, float k1, float b, boolean weighted, byte[] allowed, boolean ascending, int threads)
       throws Exception {
     List<String> texts = strings(queries);
     IndexSearcher searcher = searcher(k1, b);
-    TopHits top = new TopHits(searcher, k, AllowedDocuments.of(reader, allowed), ascending);
+    TopHits top = new TopHits(searcher, k, AllowedDocuments.of(reader, allowed), ascending ? order.reversed() : order);
     return Hits.pack(parallel(texts.size(), threads, i -> top.search(query(terms(texts.get(i)), weighted, k1, b))));
   }
 
@@ -125,7 +131,7 @@ public final class BulkSearcher {
       int k, float k1, float b, byte[] allowed, int threads) throws Exception {
     List<String> texts = strings(queries);
     IndexSearcher searcher = searcher(k1, b);
-    TopHits top = new TopHits(searcher, k, AllowedDocuments.of(reader, allowed), false);
+    TopHits top = new TopHits(searcher, k, AllowedDocuments.of(reader, allowed), order);
     Rm3 rm3 = new Rm3(reader, terms, weight, ascii);
     List<String> sources = strings(documents);
     List<Map<String, Float>> vectors = new ArrayList<>();
