@@ -99,7 +99,7 @@ def oddities(document: Document) -> list[str]:
     found = []
     if not document_id.isalnum() and any(map(str.isspace, document_id)):
         found.append("white space")
-    if not (text.strip() or title.strip()):
+    if (not text or text.isspace()) and (not title or title.isspace()):
         found.append("empty")
     return found
 

@@ -178,7 +178,7 @@ def verify(archive: Path, md5: str, url: str) -> None:
 
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack into `folder`, whole or not at all. Members may only lie below the archive's own top folder."""
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    aside = folder.with_name(f".{folder.name}.tmp")  # a killed process may have left one
     shutil.rmtree(aside, ignore_errors=True)
     try:
         with zipfile.ZipFile(archive) as packed:

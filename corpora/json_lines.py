@@ -47,11 +47,16 @@ class JsonLines(DocumentStream):
             raise InputError(f"{where}: no JSON ({error}): expected one object a line with {self._form()}") from error
         if not isinstance(row, dict):
             raise InputError(f"{where}: a JSON {type(row).__name__}, expected an object with {self._form()}")
-        document = Document(
-            self._id(row, where, remarks),
-            self._text(row, self._texts, where),
-            self._text(row, self._titles, where, needed=False),
-        )
+        document_id, text = row.get(self._ids[0]), row.get(self._texts[0])
+        title = row.get(self._titles[0], "") if self._titles else ""
+        if type(document_id) is type(text) is type(title) is str and document_id:  # nearly all lines
+            document = Document(document_id, text, title)
+        else:
+            document = Document(
+                self._id(row, where, remarks),
+                self._text(row, self._texts, where),
+                self._text(row, self._titles, where, needed=False),
+            )
         if "\\ud" in line or "\\uD" in line:
             mended = Document(*(_without_half_pairs(value) for value in document))
             remarks["surrogate"] += mended != document

@@ -55,11 +55,11 @@ def _load_path(spec: str) -> Dataset:
     from .beir import is_beir_folder, load_beir
 
     path = Path(spec if Path(spec).exists() else spec.rpartition("@")[0] or spec)
-    if path.is_dir() and is_beir_folder(path):
+    if spec and path.is_dir() and is_beir_folder(path):
         return load_beir(spec)
     if path.is_file() and path.name.removesuffix(".gz").endswith(".jsonl"):
         raise UsageError(f"dataset {spec!r} is a file: write jsonl:{spec}")
-    if path.is_dir():
+    if spec and path.is_dir():
         raise UsageError(f"dataset {spec!r} is a folder without queries.jsonl: for TREC's formats write trec:{spec}")
     scheme, colon, _ = spec.partition(":")
     if colon:

@@ -33,63 +33,17 @@ logger = logging.getLogger("cribble")
 
 #: Not documentation of the library (tests, demos, code tables), or an import that acts: opens a browser, prints a poem,
 #: touches the terminal, needs a display.
-_SKIPPED = frozenset(
-    [
-        "antigravity",
-        "encodings",
-        "ensurepip",
-        "genericpath",
-        "idlelib",
-        "lib2to3",
-        "ntpath",
-        "nt",
-        "nturl2path",
-        "opcode",
-        "posix",
-        "posixpath",
-        "pydoc_data",
-        "readline",
-        "rlcompleter",
-        "sre_compile",
-        "sre_constants",
-        "sre_parse",
-        "test",
-        "this",
-        "tkinter",
-        "turtle",
-        "turtledemo",
-        "venv",
-    ]
-)
+_SKIPPED = frozenset([
+    "antigravity", "encodings", "ensurepip", "genericpath", "idlelib", "lib2to3", "ntpath", "nt", "nturl2path",
+    "opcode", "posix", "posixpath", "pydoc_data", "readline", "rlcompleter", "sre_compile", "sre_constants",
+    "sre_parse", "test", "this", "tkinter", "turtle", "turtledemo", "venv",
+])  # fmt: skip
 #: Deprecated or gone (PEP 594, PEP 632, and asyncore's family): newer interpreters lack them.
-_DEPRECATED = frozenset(
-    [
-        "aifc",
-        "asynchat",
-        "asyncore",
-        "audioop",
-        "cgi",
-        "cgitb",
-        "chunk",
-        "crypt",
-        "distutils",
-        "imghdr",
-        "imp",
-        "mailcap",
-        "msilib",
-        "nis",
-        "nntplib",
-        "ossaudiodev",
-        "pipes",
-        "sndhdr",
-        "smtpd",
-        "spwd",
-        "sunau",
-        "telnetlib",
-        "uu",
-        "xdrlib",
-    ]
-)
+_DEPRECATED = frozenset([
+    "aifc", "asynchat", "asyncore", "audioop", "cgi", "cgitb", "chunk", "crypt", "distutils", "imghdr", "imp",
+    "mailcap", "msilib", "nis", "nntplib", "ossaudiodev", "pipes", "sndhdr", "smtpd", "spwd", "sunau",
+    "telnetlib", "uu", "xdrlib",
+])  # fmt: skip
 _SKIPPED_PARTS = frozenset(["test", "tests", "__main__", "idle_test", "macholib"])
 
 #: Docstrings with fewer words say nothing that could be searched.
