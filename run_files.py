@@ -11,6 +11,7 @@ import gzip
 import json
 import logging
 import os
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,7 +87,7 @@ def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:
                     ) from error
                 if line.strip():
                     yield number, line
-        except (gzip.BadGzipFile, EOFError) as error:
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise InputError(f"{path}: broken gzip data ({error}): fetch or write the file again") from error
 
 
@@ -103,7 +104,7 @@ def read_run(path: str | Path, *, name: str | None = None, score_kind: str = "")
         return _read_parquet(path, name=name, score_kind=score_kind)
     try:
         table = _read_trec_fast(path)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError):
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, zlib.error):
         table = _read_trec_slow(path)
     try:
         return _run_of_rows(*table, name=name, score_kind=score_kind)
