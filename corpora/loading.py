@@ -30,6 +30,8 @@ def load_dataset(spec: str | Path) -> Dataset:
         return _load_path(spec)
     if not rest:
         raise UsageError(f"dataset {spec!r} names nothing after the colon: {scheme}:{SCHEMES[scheme]}")
+    if rest.startswith("~"):  # no shell expands it behind a colon
+        rest = str(Path(rest).expanduser())
     if scheme == "beir":
         from .beir import load_beir
 

@@ -340,6 +340,22 @@ def test_bad_queries_and_judgements(folder, queries, qrels, message):
         load_dataset(f"beir:{folder(queries=queries, qrels=qrels)}")
 
 
+def test_broken_gzip_judgements(folder):
+    path = folder()
+    rows = "".join(f"q1\td{i}\t{i % 3}\n" for i in range(5000))
+    raw = bytearray(gzip.compress(rows.encode()))
+    raw[len(raw) // 2] ^= 255
+    (path / "qrels" / "test.tsv").unlink()
+    (path / "qrels" / "test.tsv.gz").write_bytes(raw)
+    with pytest.raises(InputError, match=r"test\.tsv\.gz"):
+        load_dataset(f"beir:{path}")
+
+
+def test_a_tilde_is_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder().parent))
+    assert load_dataset("beir:~/tiny").queries
+
+
 def test_packed_and_not_packed_at_once(folder):
     path = folder()
     (path / "corpus.jsonl.gz").write_bytes(gzip.compress(lines(DOCUMENTS)))
