@@ -10,6 +10,7 @@ manifest.json        written last, by rename: its presence is what makes the ind
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -69,7 +70,7 @@ def build_index(
 ) -> Manifest:
     """Build the index `plan` describes in the folder `path`, or go on with a build that was interrupted there.
 
-    `documents` are read once, in order; memory holds one shard of them and 16 bytes a document of id hashes. `total` is
+    `documents` are read once, in order; memory holds one shard of them and at most 24 bytes a document of id hashes. `total` is
     for the progress bar. A whole index is left alone unless `overwrite`, which first makes it absent and starts anew.
 
     Raises `SetupError` for a folder that holds something else, a whole index, another plan, a running writer or a full
@@ -83,13 +84,14 @@ def build_index(
                 f"{root}: an interrupted build of another index is here ({'; '.join(lines)}): repeat its options to go "
                 f"on with it, or build with overwrite, or elsewhere"
             )
-        shards = _cut(documents, plan.shard_documents)
-        first = next(shards, None)
+        documents = iter(documents)
+        first = next(documents, None)
         if first is None:
             raise InputError(f"{plan.corpus}: the corpus has no documents, so there is nothing to index")
         _clear(root, everything=overwrite)
         write_plan(root, plan)
-        entries = _build_shards(root, _chain(first, shards), writer, plan, advance)
+        shards = _cut(itertools.chain([first], documents), plan.shard_documents)
+        entries = _build_shards(root, shards, writer, plan, advance)
         _build_whole(root, writer, len(entries))
         manifest = _describe(root, plan, writer, entries)
         write_manifest(root, manifest)
@@ -161,11 +163,6 @@ def _cut(documents: Iterable[Document], limit: int) -> Iterator[list[Document]]:
         yield shard
 
 
-def _chain(first: list[Document], rest: Iterator[list[Document]]) -> Iterator[list[Document]]:
-    yield first
-    yield from rest
-
-
 def _build_shards(
     root: Path, shards: Iterable[list[Document]], writer: ShardWriter, plan: Plan, advance: Advance
 ) -> list[dict[str, Any]]:
@@ -185,6 +182,7 @@ def _build_shards(
         else:
             advance(len(documents))
         entries.append(entry)
+        del documents  # or it would stay while the next shard is read
     standing = sum(1 for p in (root / "shards").iterdir() if p.is_dir())
     if standing > len(entries):
         raise InputError(_changed(root, plan, f"it fills {len(entries)} shards, {standing} stand"))
