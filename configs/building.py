@@ -78,11 +78,13 @@ def _indexed(cls: Any, options: dict[str, Any], dataset: Dataset, indexes: Path)
     """A retriever over an index of this dataset, built with the options under `index:` or found from an earlier run."""
     building = dict(options.pop("index", None) or {})
     cls.check_build_options(building)
-    building |= {name: options[name] for name in cls.shared_options if options.get(name) is not None}
-    identity = json.dumps([dataset.id, cls.registered_name, building], sort_keys=True, default=str)
+    shared = {name: options[name] for name in cls.shared_options if options.get(name) is not None}
+    # The device makes no other index, so it is not part of the folder's name.
+    named = {name: value for name, value in (building | shared).items() if name != "device"}
+    identity = json.dumps([dataset.id, cls.registered_name, named], sort_keys=True, default=str)
     slug = re.sub(r"[^A-Za-z0-9]+", "-", dataset.id).strip("-").lower()[-40:]
     path = indexes / f"{slug}-{cls.registered_name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
     if (path / "manifest.json").exists():
         return cls(index=str(path), **options)
     logger.info("building the %s index of %s in %s", cls.registered_name, dataset.id, path)
-    return cls.build(dataset, path, **building, **options)
+    return cls.build(dataset, path, **(options | building))
