@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakValueDictionary
 
 from ..errors import CribbleError, InputError, UsageError
 from .checkpoint import Checkpoint
@@ -14,6 +15,10 @@ from .runtime import torch_dtype
 
 _MISSING = re.compile(r"^(\S+)\s*\|\s*MISSING", re.MULTILINE)
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+#: Models in use, so that a dense retriever and a reranker of one pipeline share theirs.
+_loaded: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
 
 
 def load_model(
@@ -31,6 +36,18 @@ def load_model(
     Weights that the network has and the file lacks would be random numbers: that is an `InputError`, but for names
     that contain one of `may_miss`. On a CPU that profits, its float32 linear layers are packed (see `packed_linear`).
     """
+    key = (kind, checkpoint, device, dtype, max_length, trust_remote_code)
+    model = _loaded.get(key)
+    if model is None:
+        model = _load(kind, checkpoint, device, dtype, trust_remote_code, may_miss)
+        _set_max_length(model, checkpoint, max_length)
+        _loaded[key] = model
+    return model
+
+
+def _load(
+    kind: str, checkpoint: Checkpoint, device: str, dtype: str, trust_remote_code: bool, may_miss: tuple[str, ...]
+) -> Any:
     import sentence_transformers
 
     with _quiet() as reports:
@@ -57,7 +74,6 @@ def load_model(
             "be random: this checkpoint is made for another task, or is not whole"
         )
     model.eval()
-    _set_max_length(model, checkpoint, max_length)
     if device == "cpu" and dtype == "float32":
         from .packed_linear import pack_linears, packing_pays
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 WORDS = (
-    "the a of and to in is for with on cat dog bird fish river mountain city house tree stone water fire light dark "
-    "run walk swim fly read write sing quick slow red green blue query passage document search index rank score "
-    "neural network token vector model language science medicine law history music film food travel"
-).split()
+    *("the", "a", "of", "and", "to", "in", "is", "for", "with", "on", "cat", "dog", "bird", "fish", "river", "city"),
+    *("mountain", "house", "tree", "stone", "water", "fire", "light", "dark", "run", "walk", "swim", "fly", "read"),
+    *("query", "passage", "document", "search", "index", "rank", "score", "neural", "network", "token", "language"),
+)
 
 
 def train_tokenizer(folder: Path, *, decoder: bool) -> None:

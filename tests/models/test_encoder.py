@@ -8,7 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-
 from cribble.errors import InputError, UsageError
 from cribble.models import batching
 from cribble.models.checkpoint import EMBEDDED_SHA256, embedded_checkpoint
@@ -207,7 +206,7 @@ def test_bfloat16_is_close_and_says_so(minilm, ragged_texts):
 
 
 def test_float16_on_the_cpu_is_refused():
-    with pytest.raises(UsageError, match="float16 on the CPU.*bfloat16"):
+    with pytest.raises(UsageError, match=r"float16 on the CPU.*bfloat16"):
         Encoder(device="cpu", dtype="float16")
 
 
