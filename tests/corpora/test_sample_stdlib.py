@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import cribble.corpora.sample as sample
+import cribble.corpora.stdlib_docstrings as stdlib_docstrings
 import pytest
 from cribble.corpora import load_dataset
 
@@ -140,8 +141,8 @@ def test_a_users_file_is_not_taken_for_the_librarys(tmp_path, monkeypatch):
     (tmp_path / "stringprep.py").write_text("raise SystemExit('a file of the user was imported')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "stringprep", raising=False)
-    assert not sample._is_of_the_library("stringprep")
-    assert sample._is_of_the_library("json")
+    assert not stdlib_docstrings._is_of_the_library("stringprep")
+    assert stdlib_docstrings._is_of_the_library("json")
 
 
 def test_the_same_in_another_process(dataset):
@@ -153,3 +154,17 @@ def test_the_same_in_another_process(dataset):
         for seed in ("1", "2")
     }
     assert len(digests) == 1
+
+
+def test_what_the_process_has_patched_or_imported_does_not_change_the_corpus():
+    plain = "from cribble.corpora.sample import stdlib_documents as d; import hashlib; print(hashlib.md5(repr(d()).encode()).hexdigest())"
+    patched = (
+        "import sys, json, typer, ranx\n"
+        "def hook(*a):\n    'words of a replaced hook'\n"
+        "sys.excepthook = hook\njson.dumps = hook\n" + plain
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        for code in (plain, patched)
+    ]
+    assert runs[0] == runs[1]
