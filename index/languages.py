@@ -7,7 +7,8 @@ from ..errors import UsageError, suggest
 _LUCENE = "org.apache.lucene.analysis."
 _WHITE_SPACE = _LUCENE + "core.WhitespaceAnalyzer"
 
-#: ISO 639-1 code → Java class. English has Porter's stemmer and Lucene's 33 stop words; Chinese is cut into bigrams.
+#: ISO 639-1 code → Java class. English has Porter's stemmer and Lucene's 33 stop words; Chinese and Korean are cut
+#: into bigrams.
 ANALYZERS = {
     "en": "io.anserini.analysis.DefaultEnglishAnalyzer",
     **{
@@ -26,7 +27,6 @@ ANALYZERS = {
             "id": "Indonesian",
             "it": "Italian",
             "ja": "Japanese",
-            "ko": "Korean",
             "nl": "Dutch",
             "no": "Norwegian",
             "pt": "Portuguese",
@@ -39,7 +39,7 @@ ANALYZERS = {
     },
     "pl": _LUCENE + "morfologik.MorfologikAnalyzer",
     "uk": _LUCENE + "uk.UkrainianMorfologikAnalyzer",
-    "zh": _LUCENE + "cjk.CJKAnalyzer",
+    **dict.fromkeys(("ko", "zh"), _LUCENE + "cjk.CJKAnalyzer"),
     # Lucene has no analyzer for these; Anserini splits them at white space (Mr. TyDi, CIRAL).
     **dict.fromkeys(("ha", "so", "sw", "yo"), _WHITE_SPACE),
 }

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from ..errors import UsageError, suggest
+from ..errors import SetupError, UsageError, suggest
 from ..records import Document, Ranking
 from ..registry import register
 from . import jvm
@@ -118,8 +118,7 @@ class LuceneIndex:
         `documents` are read once, in order; `corpus` names them, `total` is for the progress bar. `language` is an ISO
         639-1 code (`languages.ANALYZERS`). Raises what `build_index` raises, and `UsageError` for an unknown language.
         """
-        analyzer(language)
-        jvm.call("ping")  # a missing package or Java must not wait for the first shard
+        _require_language(language)
         plan = Plan("lucene", corpus, shard_documents, {"language": language})
         build_index(path, documents, LuceneWriter(language), plan, total=total, overwrite=overwrite)
         return cls.open(path)
@@ -291,6 +290,17 @@ def _joined(parts: list[Hits]) -> Hits:
 def _require_count(name: str, value: int) -> None:
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
         raise UsageError(f"{name} is {value!r}, expected a whole number of at least 1")
+
+
+def _require_language(language: str) -> None:
+    """Start Java and try the analyzer, before anything is read: small Java runtimes lack the data for Thai."""
+    try:
+        jvm.call("analyzer.check", analyzer(language))
+    except jvm.JavaError as error:
+        raise SetupError(
+            f"language {language!r}: this Java cannot analyse it ({error}): set JAVA_HOME to a full JDK of version "
+            f"{jvm.OLDEST_JAVA} or newer"
+        ) from error
 
 
 def _require_bm25(k1: float, b: float) -> None:

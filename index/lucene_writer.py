@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +58,8 @@ class LuceneWriter:
                     advance(count)
                 written = jvm.call_number("indexer.finish", indexer)
             except BaseException:
-                jvm.call("indexer.abort", indexer)
+                with suppress(jvm.JavaError):  # the first error counts
+                    jvm.call("indexer.abort", indexer)
                 raise
         if written != len(documents):
             raise RuntimeError(f"{folder}: Lucene holds {written} documents of {len(documents)}")

@@ -43,6 +43,10 @@ public final class Bridge {
     switch (operation) {
       case "ping":
         return number(0);
+      case "analyzer.check": {
+        BulkSearcher.terms(analyzer(BulkSearcher.string(in)), "word");
+        return number(0);
+      }
       case "indexer.open": {
         BulkIndexer indexer = new BulkIndexer(BulkSearcher.string(in), analyzer(BulkSearcher.string(in)));
         int handle = NEXT.incrementAndGet();
@@ -52,8 +56,12 @@ public final class Bridge {
       case "indexer.add":
         INDEXERS.get(in.getInt()).add(bytes(in));
         return number(0);
-      case "indexer.finish":
-        return number(INDEXERS.remove(in.getInt()).finish());
+      case "indexer.finish": {
+        int handle = in.getInt();
+        int documents = INDEXERS.get(handle).finish();
+        INDEXERS.remove(handle);
+        return number(documents);
+      }
       case "indexer.abort":
         INDEXERS.remove(in.getInt()).abort();
         return number(0);

@@ -154,6 +154,10 @@ public final class BulkSearcher {
   }
 
   private List<String> terms(String text) throws Exception {
+    return terms(analyzer, text);
+  }
+
+  static List<String> terms(Analyzer analyzer, String text) throws Exception {
     List<String> terms = new ArrayList<>();
     try (TokenStream stream = analyzer.tokenStream(CONTENTS, text)) {
       CharTermAttribute term = stream.addAttribute(CharTermAttribute.class);
@@ -177,11 +181,11 @@ public final class BulkSearcher {
     if (weighted) {
       int documents = reader.getDocCount(CONTENTS);
       float average = documents == 0 ? 1 : reader.getSumTotalTermFreq(CONTENTS) / (float) documents;
-      double norm = k1 * (1 - b + b * (terms.size() / average));
+      float norm = k1 * (1 - b + b * (terms.size() / average)); // in float32 throughout, to rank as Anserini does
       for (Map.Entry<String, Float> entry : weights.entrySet()) {
         long found = reader.docFreq(new Term(CONTENTS, entry.getKey()));
-        double idf = Math.log(1 + (documents - found + 0.5) / (found + 0.5));
-        entry.setValue((float) (idf * entry.getValue() / (entry.getValue() + norm)));
+        float idf = (float) Math.log(1 + (documents - found + 0.5) / (found + 0.5));
+        entry.setValue(idf * (entry.getValue() / (entry.getValue() + norm)));
       }
     }
     return query(weights);
