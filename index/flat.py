@@ -175,9 +175,9 @@ class FlatIndex:
         """Open a whole index; nothing is read but its manifest and what `verify` asks for (see `check_index`).
 
         `spec` is the encoder that queries will come from; another one than recorded raises `InputError`. `device` is
-        auto (cuda where there is one), cpu, cuda, or `torch:cpu` for torch's search on the CPU.
+        auto (cuda where there is one), cpu, cuda, cuda:1, …, or `torch:cpu` for torch's search on the CPU.
         """
-        if device not in DEVICES:
+        if device not in DEVICES and not device.removeprefix("cuda:").isdecimal():
             raise UsageError(f"flat index: device {device!r} is unknown: {suggest(device, DEVICES)}")
         manifest = check_index(path, kind="flat", verify=verify)
         index = cls(Path(path), manifest, device)
@@ -304,8 +304,8 @@ class FlatIndex:
             return False
         import torch
 
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise SetupError(f"{self.path}: device is cuda, but torch finds no CUDA device: use device=cpu")
+        if self.device.startswith("cuda") and not torch.cuda.is_available():
+            raise SetupError(f"{self.path}: device is {self.device}, but torch finds no CUDA device: use device=cpu")
         return self.device != "auto" or torch.cuda.is_available()
 
     @property

@@ -19,7 +19,7 @@ from cribble.tests.index import builds
 from cribble.tests.index.builds import build_flat, contents, encode_texts, make_documents, state
 
 SCRIPT = Path(builds.__file__)
-COUNT, SHARD = 256, 16
+COUNT, SHARD = 176, 16
 
 
 def start(*arguments, **options) -> subprocess.Popen:
