@@ -47,12 +47,10 @@ def pad(
     padded = {}
     for name, column in columns.items():
         chosen = [column[row] for row in rows]
-        width = max(len(values) for values in chosen)
+        width = max(1, *(len(values) for values in chosen))
         matrix = np.full((len(chosen), width), fill.get(name, 0), np.int64)
         for i, values in enumerate(chosen):
-            if left:
-                matrix[i, width - len(values) :] = values
-            else:
-                matrix[i, : len(values)] = values
+            start = width - len(values) if left else 0
+            matrix[i, start : start + len(values)] = values
         padded[name] = torch.from_numpy(matrix)
     return padded

@@ -75,7 +75,7 @@ class DenseRetriever(Indexed, Retriever):
             dtype=spec.dtype,
             query_prompt=spec.query_prompt,
             document_prompt=spec.document_prompt,
-            max_length=spec.max_length,
+            max_length=spec.max_length or None,  # 0: the model has no limit
         )
 
     def retrieve(self, queries: list[Query], k: int) -> Run:
