@@ -66,6 +66,7 @@ def run_pipeline(
 
     Stages are opened first, on zero queries, so that a wrong path, option or model fails before any work.
     """
+    version = getattr(queries, "version", "")
     if hasattr(queries, "queries"):
         texts = texts or pipeline.texts() or (queries if queries.has_documents else None)
         exclude = queries.exclusions() if exclude is None else exclude
@@ -76,7 +77,7 @@ def run_pipeline(
     pipeline.transform([], None, context)
     result = Result(Run.from_rankings([]), setup_seconds=time.perf_counter() - start)
     asked = [[query.id, query.text, sorted(context.exclude.get(query.id, ()))] for query in queries]
-    root = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+    root = hashlib.sha256(json.dumps([version, asked]).encode()).hexdigest()
     executor = _Executor(queries, context, Path(folder) if folder else None, result.costs)
     result.run = executor.execute(pipeline, None, root)[0].renamed(name or pipeline.label)
     return result

@@ -81,7 +81,8 @@ def _indexed(cls: Any, options: dict[str, Any], dataset: Dataset, indexes: Path)
     shared = {name: options[name] for name in cls.shared_options if options.get(name) is not None}
     # The device makes no other index, so it is not part of the folder's name.
     named = {name: value for name, value in (building | shared).items() if name != "device"}
-    identity = json.dumps([dataset.id, cls.registered_name, named], sort_keys=True, default=str)
+    # The documents' version is: an index of a state that is gone stays unused, and a new one is built.
+    identity = json.dumps([dataset.id, dataset.version, cls.registered_name, named], sort_keys=True, default=str)
     slug = re.sub(r"[^A-Za-z0-9]+", "-", dataset.id).strip("-").lower()[-40:]
     path = indexes / f"{slug}-{cls.registered_name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
     if (path / "manifest.json").exists():

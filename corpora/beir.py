@@ -93,6 +93,7 @@ def load_folder(path: Path, *, split: str = "", spec: str = "", facts: SetFacts 
         open_documents=corpus.__iter__,
         lookup=corpus.get_many if corpus.seekable else None,
         num_documents=_count(corpus_file) or facts.documents,
+        version=corpus.version,
         measures=facts.measures,
         drop_self=facts.drop_self,
         description=facts.description,

@@ -25,7 +25,8 @@ class Dataset:
     `open_documents` starts a new pass over the corpus at each call (None: the documents are not here). `lookup` fetches
     documents by id where that is faster than a pass. `excluded` names, per query, documents that must not be ranked
     (BRIGHT); `drop_self` says that a document with the query's own id is the query itself and does not count (ArguAna).
-    `candidates` is a first-stage run that came with the data. `num_documents` is a hint for progress bars.
+    `candidates` is a first-stage run that came with the data. `num_documents` is a hint for progress bars. `version` tells
+    states of the documents apart without reading them (sizes and times of files), so that no index of an old state is used.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Dataset:
     measures: str = DEFAULT_MEASURES
     candidates: Run | None = None
     description: str = ""
+    version: str = ""
     _kept: dict[str, Document] | None = field(default=None, init=False, repr=False, compare=False)
     _too_large: bool = field(default=False, init=False, repr=False, compare=False)
 

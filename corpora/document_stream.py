@@ -48,6 +48,16 @@ class DocumentStream:
         self.path = path
         self._remarked = self._distinct = False
 
+    @property
+    def files(self) -> list[Path]:
+        return [self.path]
+
+    @property
+    def version(self) -> str:
+        """Names, sizes and times of the files: another value means that they may have changed."""
+        states = ((file, file.stat()) for file in self.files)
+        return " ".join(f"{file.name}:{state.st_size}:{state.st_mtime_ns}" for file, state in states)
+
     def records(self, remarks: Counter[str]) -> Iterator[Record]:
         """A new pass over the files; what a user can live with is counted in `remarks`."""
         raise NotImplementedError

@@ -40,6 +40,7 @@ def load_jsonl(path: Path) -> Dataset:
         open_documents=documents.__iter__,
         lookup=documents.get_many if documents.seekable else None,
         description="documents of one file",
+        version=documents.version,
     )
 
 
@@ -57,4 +58,5 @@ def _requests(path: Path) -> Dataset:
         num_documents=len(texts),
         candidates=requests.run,
         description="queries with candidates and their texts",
+        version=JsonLines(path).version,
     )

@@ -36,6 +36,7 @@ def load_sample(name: str) -> Dataset:
         lookup=lambda ids: {i: by_id[i] for i in ids if i in by_id},
         num_documents=len(documents),
         description="documentation of this Python's standard library",
+        version=sys.version,
     )
 
 

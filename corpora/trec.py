@@ -50,6 +50,7 @@ def load_trec(path: Path) -> Dataset:
         open_documents=documents.__iter__ if documents is not None else None,
         lookup=documents.get_many if isinstance(documents, JsonLines) and documents.seekable else None,
         description="a folder in TREC's formats",
+        version=documents.version if documents is not None else "",
     )
 
 

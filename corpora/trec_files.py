@@ -33,6 +33,10 @@ class TrecDocuments(DocumentStream):
         super().__init__(path)
         self._files = files
 
+    @property
+    def files(self) -> list[Path]:
+        return self._files
+
     def records(self, remarks: Counter[str]) -> Iterator[Record]:
         for file in self._files:
             for line, offset, raw in _blocks(file):
