@@ -17,6 +17,7 @@ from .errors import UsageError
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help takes half the time: rich is imported where a table is printed
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Retrieve, rerank and score text collections. Start with: cribble run demo",

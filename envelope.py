@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.abc
 import json
 import logging
 import os
@@ -62,6 +63,7 @@ class Envelope:
         logger.setLevel(logging.INFO)
         logger.propagate = False
         self.warnings = self._open.enter_context(collected_warnings())
+        _spare_pandas()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -76,6 +78,28 @@ class Envelope:
             _print_table(table)
         for line in answer.lines:
             sys.stdout.write(line + "\n")
+
+
+class _NoPandas(importlib.abc.MetaPathFinder):
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        if fullname == "pandas":
+            raise ImportError("not needed here")
+
+
+def _spare_pandas() -> None:
+    """Keep pyarrow from importing pandas with its first array, as it does to know a Series when it sees one: that takes
+    half a second, and no command hands it one. Others may still import pandas.
+    """
+    if "pandas" in sys.modules:
+        return
+    import pyarrow as pa
+
+    finder = _NoPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        pa.array([0])
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def _print_table(table: Table) -> None:
