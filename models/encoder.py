@@ -192,8 +192,7 @@ class Encoder:
     def _token_states(self, features: dict[str, Any]) -> list[np.ndarray]:
         """The first module's states at real tokens, special tokens included, each of length 1.
 
-        Special tokens stay: sentence encoders put much of a text's meaning there, and on SciFact MaxSim with them
-        is the better one.
+        Special tokens stay, as ColBERT keeps its own: sentence encoders put much of a text's meaning there.
         """
         import torch
 

@@ -34,7 +34,8 @@ class Network:
         self.truncated = 0
         self._warned_at = 0
         self._ragged = _tokenises_without_padding(model)
-        self._lock = threading.Lock()  # a fast tokenizer holds its padding and truncation as state
+        # A fast tokenizer holds its padding and truncation as state, and models are shared: the lock goes with the model.
+        self._lock: threading.Lock = model.__dict__.setdefault("_tokenizer_lock", threading.Lock())
 
     @property
     def max_length(self) -> int | None:
