@@ -4,6 +4,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
+import java.util.Collection;
 import java.util.concurrent.ArrayBlockingQueue;
 import java.util.concurrent.BlockingQueue;
 import org.apache.lucene.analysis.Analyzer;
@@ -17,7 +18,9 @@ import org.apache.lucene.index.IndexWriter;
 import org.apache.lucene.index.IndexWriterConfig;
 import org.apache.lucene.index.LogByteSizeMergePolicy;
 import org.apache.lucene.index.SerialMergeScheduler;
+import org.apache.lucene.store.Directory;
 import org.apache.lucene.store.FSDirectory;
+import org.apache.lucene.store.FilterDirectory;
 import org.apache.lucene.store.NoLockFactory;
 import org.apache.lucene.util.BytesRef;
 
@@ -50,12 +53,25 @@ public final class BulkIndexer {
     config.setMergePolicy(new LogByteSizeMergePolicy());
     config.setMergeScheduler(new SerialMergeScheduler());
     // The caller holds the lock of the whole index; Lucene's own file would only be left behind.
-    writer = new IndexWriter(FSDirectory.open(Path.of(directory), NoLockFactory.INSTANCE), config);
+    writer = new IndexWriter(new Unsynced(FSDirectory.open(Path.of(directory), NoLockFactory.INSTANCE)), config);
     contents.setIndexOptions(IndexOptions.DOCS_AND_FREQS);
     contents.setTokenized(true);
     contents.freeze();
     thread.setDaemon(true);
     thread.start();
+  }
+
+  /** A directory that leaves it to the caller to sync all files of the shard at its end, before the shard gets its name. */
+  private static final class Unsynced extends FilterDirectory {
+    Unsynced(Directory inner) {
+      super(inner);
+    }
+
+    @Override
+    public void sync(Collection<String> names) {}
+
+    @Override
+    public void syncMetaData() {}
   }
 
   /** Documents as (id, contents) pairs; each string is a little-endian int32 length and its UTF-8 bytes. */

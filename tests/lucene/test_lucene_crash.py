@@ -16,7 +16,7 @@ from cribble.index.lucene import LuceneIndex
 from cribble.tests.lucene import lucene_builds
 from cribble.tests.lucene.lucene_builds import build, make_documents, rankings
 
-COUNT, SHARD = 300, 20
+COUNT, SHARD = 160, 20
 
 
 def start(path: Path, count: int = COUNT, shard: int = SHARD, **options) -> subprocess.Popen:
