@@ -28,7 +28,7 @@ class Encoder:
     similarity and maximum length are the checkpoint's, as its `encode_query` and `encode_document` apply them; a prompt
     given here (also an empty one) replaces the checkpoint's. `dtype` is what the network computes in: float32,
     bfloat16, or float16 on a GPU; vectors are float32 whatever it is. `token_budget` bounds the padded tokens of one
-    batch (None: 1,024 on a CPU, 32,768 on a GPU). Making an encoder is free: the model is loaded when first used.
+    batch (None: 512 on a CPU, 32,768 on a GPU). Making an encoder is free: the model is loaded when first used.
     """
 
     def __init__(
