@@ -31,6 +31,21 @@ MeasuresOption = Annotated[str | None, typer.Option(help='Such as "nDCG@10 R@100
 ModelOption = Annotated[str | None, typer.Option(help="Hub name or folder; the embedded MiniLM by default.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from . import __version__
+
+        sys.stdout.write(f"cribble {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    pass
+
+
 @app.command()
 def index(
     dataset: Annotated[str, typer.Argument(help="Dataset, such as beir:FOLDER or sample:stdlib.")],

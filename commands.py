@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from .run_files import file_kind, read_run, run_name, write_requests
 if TYPE_CHECKING:
     from .eval.report import Report
 
+logger = logging.getLogger("cribble")
+
 LISTS = ("datasets", "retrievers", "rerankers", "measures", "models", "fusions", "configs")
 
 
@@ -29,10 +32,7 @@ def index_dataset(
     if not hasattr(cls, "build_index"):
         known = [name for name in entries("retrievers") if hasattr(find("retrievers", name), "build_index")]
         raise UsageError(f"{retriever} has no index of its own to build: {suggest(retriever, known)}")
-    building = (*cls.build_options, *cls.shared_options)
-    for name in options:
-        if name not in building:
-            raise UsageError(f"{retriever} index has no option {name!r}: {suggest(name, building)}")
+    cls.check_build_options(options, cls.shared_options)
     data = load_dataset(dataset)
     if dry_run:
         from .estimate import index_estimate
@@ -116,6 +116,8 @@ def _written(run: Run, out: Path, data: Dataset, seconds: float, texts: TextSour
     else:
         run.write(out)
     empty = sum(1 for query_id in run if run.rows(query_id).start == run.rows(query_id).stop)
+    if empty:
+        logger.warning("%s: %d of %d queries have no results", out, empty, len(run))
     results = {
         "run": str(out),
         "queries": len(run),
@@ -124,11 +126,8 @@ def _written(run: Run, out: Path, data: Dataset, seconds: float, texts: TextSour
         "seconds": round(seconds, 3),
         "provenance": run.provenance,
     }
-    without = f", {empty} queries without results" if empty else ""
     rate = f", {len(run) / seconds:,.1f} queries/s" if seconds else ""
-    return Answer(
-        results, lines=[f"{out}: {len(run):,} queries, {run.num_rows:,} rows{without}, {seconds:.1f} s{rate}"]
-    )
+    return Answer(results, lines=[f"{out}: {len(run):,} queries, {run.num_rows:,} rows, {seconds:.1f} s{rate}"])
 
 
 def fuse_runs(
@@ -146,6 +145,8 @@ def fuse_runs(
 
     if file_kind(out) == "jsonl":
         raise UsageError(f"{out}: a fused run has no texts at hand: write .trec or .parquet")
+    if depth < 1:
+        raise UsageError(f"--depth {depth}: expected at least 1")
     start = time.perf_counter()
     read = [read_run(path) for path in runs]
     fused = fuse(read, method, weights=weights, norm=norm, k=k, name=run_name(out)).top(depth)
@@ -298,8 +299,13 @@ def search_text(where: str, text: str, k: int, options: dict[str, Any]) -> Answe
         pipeline: Any = open_retriever(where, **options)
     else:
         from .configs.experiment import first_pipeline
-        from .configs.schema import load_config
+        from .configs.schema import load_config, preset_names
 
+        if where not in preset_names() and not Path(where).exists():
+            raise UsageError(
+                f"{where!r} is neither the folder of an index, nor a config's file, nor a shipped config: "
+                f"{suggest(where, preset_names())}"
+            )
         if options:
             raise UsageError("--set is for an index; change a config's stages in the file")
         pipeline = first_pipeline(load_config(where))

@@ -70,6 +70,14 @@ class Envelope:
         self._open.close()
 
     def show(self, answer: Answer) -> None:
+        """Print the answer. A reader that has gone (`| head -1`) is no error."""
+        try:
+            self._print(answer)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  the interpreter's last flush would fail again
+
+    def _print(self, answer: Answer) -> None:
         if self.as_json:
             content = {"command": self.command, "results": answer.results, "warnings": self.warnings}
             sys.stdout.write(json.dumps(content, ensure_ascii=False, default=str) + "\n")
@@ -133,9 +141,6 @@ def run_command(app: typer.Typer) -> int:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail(_INTERRUPTED, 130)
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  so that the interpreter's last flush does not fail either
-        return 0
     except OSError as error:
         return _fail(f"{error.filename or 'this machine'}: {error.strerror or error}", 4)
     except Exception as error:  # typer brings its own copy of click, or uses the installed one: told apart by name
@@ -148,6 +153,8 @@ def run_command(app: typer.Typer) -> int:
         if not hasattr(error, "format_message"):
             raise
         return _fail(error.format_message(), 2)
+    if code == 130:  # typer's answer to ctrl-C
+        return _fail(_INTERRUPTED, 130)
     return code if isinstance(code, int) else 0
 
 

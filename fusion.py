@@ -81,6 +81,8 @@ def fuse(
         raise UsageError(f"fusion method {method!r} takes no weights: use rrf or wsum")
     if k is not None and method != "rrf":
         raise UsageError(f"fusion method {method!r} takes no k: only rrf does")
+    if k is not None and not k >= 0:
+        raise UsageError(f"rrf: k is {k}, expected a number >= 0")
     if norm is not None and method == "rrf":
         raise UsageError("rrf works on ranks and takes no norm: leave it out or use wsum")
     if params and method in OWN_METHODS:

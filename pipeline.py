@@ -75,6 +75,8 @@ def run_pipeline(
     start = time.perf_counter()
     context = Context(texts or pipeline.texts(), exclude or {})
     pipeline.transform([], None, context)
+    for stage in pipeline.walk():
+        stage.begin(queries)
     result = Result(Run.from_rankings([]), setup_seconds=time.perf_counter() - start)
     asked = [[query.id, query.text, sorted(context.exclude.get(query.id, ()))] for query in queries]
     root = hashlib.sha256(json.dumps([version, asked]).encode()).hexdigest()

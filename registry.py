@@ -9,11 +9,12 @@ from __future__ import annotations
 import ast
 import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import UsageError, suggest
 
@@ -76,13 +77,57 @@ def option_names(cls: Any) -> list[str]:
 
 
 def make(room: str, name: str, options: dict[str, Any]) -> Any:
-    """Build the stage `name` of `room` with `options`; a wrong or missing option raises, naming it."""
+    """Build the stage `name` of `room` with `options`; a wrong or missing one, or a value of a wrong type, raises."""
     cls = find(room, name)
     known = option_names(cls)
-    for option in options:
+    types = get_type_hints(cls)
+    for option, value in options.items():
         if option not in known:
             raise UsageError(f"{name} has no option {option!r}: {suggest(option, known)}")
+        check_type(f"{name}: {option}", value, types[option])
     for f in fields(cls):
         if f.init and f.default is MISSING and f.default_factory is MISSING and f.name not in options:
             raise UsageError(f"{name} needs the option {f.name!r}")
     return cls(**options)
+
+
+# ---- types of options, as a config or a shell gives them ------------------------------------------------------------
+
+_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    Path: "a path",
+    NoneType: "nothing",
+}
+
+
+def check_type(what: str, value: Any, kind: Any) -> None:
+    """Raise `UsageError` when `value` does not fit the annotation `kind`; kinds that no file can hold always fit."""
+    if not _fits(value, kind):
+        raise UsageError(f"{what} is {value!r}, expected {_words(kind)}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if kind in (int, float):
+        return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+    if kind is Path:
+        return isinstance(value, str | Path)
+    if kind in _WORDS:
+        return isinstance(value, kind)
+    if origin is Sequence:
+        return isinstance(value, list | tuple) and all(_fits(item, parts[0]) for item in value)
+    return isinstance(value, Mapping) if origin in (dict, Mapping) else True
+
+
+def _words(kind: Any) -> str:
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_words(part) for part in parts if not (part is Path and str in parts)))
+    if origin is Sequence:
+        return "a list"
+    return "a mapping" if origin in (dict, Mapping) else _WORDS.get(kind, str(kind))

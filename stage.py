@@ -52,6 +52,9 @@ class Stage:
         """The stage's work. `run` holds candidates, or None at a pipeline's start."""
         raise NotImplementedError
 
+    def begin(self, queries: list[Query]) -> None:
+        """Hears all the queries of a pipeline's run once, before `transform` gets them in batches."""
+
     # ---- using it ---------------------------------------------------------------------------------------------------
 
     def __call__(
@@ -192,9 +195,7 @@ class Reranker(Stage):
             raise UsageError(f"{self.label} reorders candidates: put a retriever before it (bm25 >> {self.label})")
         if context.texts is None:
             if queries:
-                raise InputError(
-                    f"{self.label} needs document texts: pass texts=, a dataset or an index that has them"
-                )
+                raise InputError(f"{self.label} needs document texts: pass texts=, a dataset or an index that has them")
             return Run.from_rankings([], name=self.label, score_kind=self.score_kind)
         return self.rerank(queries, run.select([query.id for query in queries]), context.texts)
 

@@ -63,6 +63,7 @@ class EncoderSpec:
 
     `model` is the Hub name or the folder's name, `revision` the SHA-256 of the weights (so that a moved folder still
     matches and a retrained one does not), `similarity` what the vectors are made to be compared with: dot or cosine.
+    `folder` is where a local model lay when the index was made: a hint to find it again, no part of the identity.
     """
 
     model: str
@@ -76,6 +77,7 @@ class EncoderSpec:
     normalised: bool = False
     similarity: str = "cosine"
     extra: dict[str, Any] = field(default_factory=dict)
+    folder: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -93,6 +95,8 @@ class EncoderSpec:
         lines = []
         for f in fields(self):
             mine, theirs = getattr(self, f.name), getattr(other, f.name)
+            if f.name == "folder":
+                continue
             if f.name == "model" and self.revision and self.revision == other.revision:
                 continue
             if mine != theirs:

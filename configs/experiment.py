@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import platform
-import re
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ import yaml
 
 from ..corpora import load_dataset
 from ..corpora.dataset import Dataset
-from ..errors import InputError, UsageError, suggest
+from ..errors import InputError, UsageError
 from ..eval import Evaluation, Measure, evaluate, mean_of_parts
 from ..eval.report import Report, make_report, with_judged, write_report
 from ..index.manifest import library_versions
@@ -28,7 +27,7 @@ from ..pipeline import Result, run_pipeline
 from ..run_files import write_whole
 from ..stage import Stage
 from .building import build_pipeline, check_stages
-from .schema import Config
+from .schema import Config, file_name
 
 logger = logging.getLogger("cribble")
 
@@ -65,9 +64,7 @@ def run_experiment(config: Config, out: str | Path | None = None) -> Experiment:
         check_stages(stages)
     dataset = load_dataset(config.dataset)
     measures = with_judged(config.measures or dataset.measures)
-    if config.baseline is not None and config.baseline not in config.pipeline:
-        raise UsageError(f"baseline {config.baseline!r} is no system: {suggest(config.baseline, config.pipeline)}")
-    folder = Path(out) if out else Path("runs") / f"{_slug(config.name)}-{_digest(config)}"
+    folder = Path(out) if out else Path("runs") / f"{file_name(config.name)}-{_digest(config)}"
     _refuse_other_config(folder, config)
     _set_threads(config)
     started = time.time()
@@ -121,8 +118,8 @@ def _run_system(
         if not data.queries:
             raise InputError(f"{data.id} has no queries")
         pipeline = build_pipeline(config.pipeline[name], data, Path(config.runtime.indexes), _defaults(config))
-        done = run_pipeline(pipeline, data, folder / part, name=_slug(name))
-        done.run.write(folder / part / f"{_slug(name)}.trec")
+        done = run_pipeline(pipeline, data, folder / part, name=file_name(name))
+        done.run.write(folder / part / f"{file_name(name)}.trec")
         evaluations[part] = evaluate(done.run, data.qrels, measures, name=name)
         system_seconds += done.seconds
         costs += _cost_rows(part, done)
@@ -157,10 +154,6 @@ def _set_threads(config: Config) -> None:
 
 
 # ---- the folder -----------------------------------------------------------------------------------------------------
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-") or "run"
 
 
 def _digest(config: Config) -> str:

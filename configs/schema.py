@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..errors import InputError, UsageError, suggest
 
@@ -58,10 +59,26 @@ class Config(BaseModel):
                 raise ValueError(f"{name!r}: expected a list of stages such as {{use: bm25, k: 1000}}")
         return {str(name): stages for name, stages in value.items()}
 
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        if self.baseline is not None and self.baseline not in self.pipeline:
+            raise ValueError(f"the baseline {self.baseline!r} is no system: {suggest(self.baseline, self.pipeline)}")
+        files: dict[str, str] = {}
+        for name in self.pipeline:
+            other = files.setdefault(file_name(name), name)
+            if other != name:
+                raise ValueError(f"the systems {other!r} and {name!r} would write the same file: rename one")
+        return self
+
     @field_validator("measures", mode="before")
     @classmethod
     def _joined(cls, value: Any) -> Any:
         return " ".join(value) if isinstance(value, list) else value
+
+
+def file_name(system: str) -> str:
+    """A system's name as its files have it."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", system).strip("-") or "run"
 
 
 def preset_names() -> list[str]:
@@ -80,6 +97,8 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
         path = _PRESETS / f"{source}.yaml"
     if not path.exists():
         raise InputError(f"{path} does not exist")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, expected a config's YAML file")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -102,6 +121,8 @@ def parse_config(data: dict[str, Any], where: str = "config") -> Config:
 
 def _complaint(error: Any) -> str:
     place = ".".join(str(part) for part in error["loc"])
+    if not place:
+        return str(error["msg"].removeprefix("Value error, "))
     if error["type"] == "extra_forbidden":
         model = Runtime if error["loc"][0] == "runtime" else Config
         return f"unknown key {place!r}: {suggest(str(error['loc'][-1]), model.model_fields)}"

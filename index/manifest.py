@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, SetupError, suggest
+from ..errors import InputError, SetupError, UsageError, suggest
 from ..run_files import write_whole
 from ..vectors import EncoderSpec
 from .durable import FileTable, check_files, sync
@@ -41,7 +41,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.shard_documents < 1:
-            raise InputError(f"shard_documents is {self.shard_documents}, expected at least 1")
+            raise UsageError(f"shard_documents is {self.shard_documents}, expected at least 1")
         object.__setattr__(self, "options", json.loads(json.dumps(self.options)))  # tuples become lists, as when read
 
     def to_json(self) -> dict[str, Any]:

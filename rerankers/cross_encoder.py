@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 class CrossEncoder(TextReranker):
     """Reranks by a cross-encoder with one score for a pair (Nogueira and Cho, 2019).
 
-    `model` is a local folder or a Hub name. `depth` documents a query are reranked. `scores` is `logit` or `prob` (its
-    logistic function). `instruction` replaces the checkpoint's default prompt. `device` is auto, cpu or cuda, `dtype`
-    float32, bfloat16 or (on a GPU) float16, `max_length` cuts pairs at so many tokens, `token_budget` bounds the padded
-    tokens of a batch. Models that bring their own code need `trust_remote_code`.
+    `model` is a local folder or a Hub name, `revision` a commit, branch or tag of the latter. `depth` documents a query
+    are reranked. `scores` is `logit` or `prob` (its logistic function). `instruction` replaces the checkpoint's default
+    prompt. `device` is auto, cpu or cuda, `dtype` float32, bfloat16 or (on a GPU) float16, `max_length` cuts pairs at so
+    many tokens, `token_budget` bounds the padded tokens of a batch. Models that bring their own code need
+    `trust_remote_code`.
     """
 
     model: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
 @register("bm25")
 @dataclass
 class BM25(Indexed, Retriever):
-    """BM25 (Robertson et al.) as Lucene computes it; defaults are Pyserini's (k1 .9, b .4).
+    """BM25 (Robertson et al.) as Lucene computes it.
 
-    `index` is a folder made by `BM25.build` or `cribble index`. `rm3` adds relevance-model feedback: `fb_terms` terms
-    from the best `fb_docs` documents, mixed in with weight 1 - `original_query_weight`. `query_weights="bm25"` weights
-    the query's terms by BM25 too, as BRIGHT's official baseline does. `threads` searches queries side by side.
+    `index` is a folder made by `BM25.build` or `cribble index`; the best `k` documents are found. `k1` (how soon more of
+    a term stops to count) and `b` (how much a document's length counts) are Pyserini's by default. `rm3` adds
+    relevance-model feedback: `fb_terms` terms from the best `fb_docs` documents, mixed in with weight
+    1 - `original_query_weight`. `query_weights` is `binary`, or `bm25`, which weights the query's terms by BM25 too, as
+    BRIGHT's official baseline does. `threads` searches queries side by side.
     """
 
     index: str | Path
@@ -38,7 +41,7 @@ class BM25(Indexed, Retriever):
     threads: int = 1
     score_kind: str = field(default="bm25", init=False)
     index_kinds: ClassVar[tuple[str, ...]] = ("lucene",)
-    build_options: ClassVar[tuple[str, ...]] = ("language", "shard_documents")
+    build_options: ClassVar[Mapping[str, Any]] = {"language": str, "shard_documents": int}
 
     def __post_init__(self) -> None:
         if not self.k1 >= 0:

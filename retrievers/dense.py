@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..errors import SetupError
 from ..records import Query, Run
 from ..registry import register
 from ..stage import Retriever
@@ -15,9 +17,17 @@ from .indexed import Indexed
 if TYPE_CHECKING:
     from ..corpora.dataset import Dataset
     from ..models.encoder import Encoder
+    from ..vectors import EncoderSpec
 
 
-_ENCODER_OPTIONS = ("model", "device", "dtype", "query_prompt", "document_prompt", "max_length")
+#: Options of the encoder that change its vectors.
+_ENCODING = {"dtype": str, "query_prompt": str | None, "document_prompt": str | None, "max_length": int | None}
+
+
+def _located(encoder: Encoder) -> EncoderSpec:
+    """The encoder's spec with the folder of a model that was named by its folder."""
+    local = encoder.model is not None and Path(encoder.model).expanduser().is_dir()
+    return replace(encoder.spec, folder=str(encoder.checkpoint.folder)) if local else encoder.spec
 
 
 @register("dense")
@@ -27,7 +37,7 @@ class DenseRetriever(Indexed, Retriever):
 
     `index` is a folder made by `DenseRetriever.build` or `cribble index`. `model` is the encoder; by default the one
     that the index records. One whose model, revision, prompts, pooling, dimension, dtype or normalisation differs from
-    the recorded one is refused. `device` is auto, cpu or cuda.
+    the recorded one is refused. `device` is auto, cpu or cuda. The best `k` documents are found.
     """
 
     index: str | Path
@@ -36,7 +46,12 @@ class DenseRetriever(Indexed, Retriever):
     device: str = "auto"
     score_kind: str = field(default="", init=False)
     index_kinds: ClassVar[tuple[str, ...]] = ("flat",)
-    build_options: ClassVar[tuple[str, ...]] = (*_ENCODER_OPTIONS[2:], "similarity", "storage", "shard_documents")
+    build_options: ClassVar[Mapping[str, Any]] = {
+        **_ENCODING,
+        "similarity": str | None,
+        "storage": str,
+        "shard_documents": int,
+    }
     shared_options: ClassVar[tuple[str, ...]] = ("model", "device")
 
     @classmethod
@@ -44,13 +59,13 @@ class DenseRetriever(Indexed, Retriever):
         from ..index.flat import FlatIndex
         from ..models.encoder import Encoder
 
-        encoding = {name: options.pop(name) for name in _ENCODER_OPTIONS if name in options}
+        encoding = {name: options.pop(name) for name in (*cls.shared_options, *_ENCODING) if name in options}
         encoder = Encoder(**encoding)
         FlatIndex.build(
             path,
             dataset.documents(),
             encoder.encode_documents,
-            spec=encoder.spec,
+            spec=_located(encoder),
             corpus=dataset.id,
             total=dataset.num_documents,
             truncated=lambda: encoder.truncated,
@@ -69,8 +84,13 @@ class DenseRetriever(Indexed, Retriever):
         from ..models.encoder import Encoder
 
         spec = self.opened.manifest.encoder
+        model = self.model or spec.folder or spec.model
+        if model == spec.folder and not Path(model).is_dir():
+            raise SetupError(
+                f"{self.index} was made by the model in {model}, which is not there: name its folder as model"
+            )
         return Encoder(
-            self.model or spec.model,
+            model,
             device=self.device,
             dtype=spec.dtype,
             query_prompt=spec.query_prompt,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +13,13 @@ from ..registry import register
 from ..run_files import read_run
 from ..stage import Retriever
 
+logger = logging.getLogger("cribble")
+
 
 @register("given")
 @dataclass
 class Given(Retriever):
-    """The best `k` rows of a run file for each query; a query that the file lacks gets none and is counted later."""
+    """The best `k` rows of the run file `run` for each query; a query that the file lacks gets none and is counted later."""
 
     run: str | Path
     k: int = 1000
@@ -34,6 +37,19 @@ class Given(Retriever):
 
         path = Path(self.run)
         return {"run": hashlib.sha256(path.read_bytes()).hexdigest()} if path.exists() else {}
+
+    def begin(self, queries: list[Query]) -> None:
+        asked = {query.id for query in queries}
+        others = [query_id for query_id in self.candidates if query_id not in asked]
+        if others and len(others) < len(self.candidates):  # none in common is an error of `retrieve`
+            logger.warning(
+                "%s: %d of its %d queries are not among the %d asked and are left out (%r is the first)",
+                self.run,
+                len(others),
+                len(self.candidates),
+                len(asked),
+                others[0],
+            )
 
     def retrieve(self, queries: list[Query], k: int) -> Run:
         wanted = [query.id for query in queries]

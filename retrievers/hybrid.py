@@ -59,6 +59,8 @@ class Hybrid(Fusion, Retriever):
         return fused.top(self.k)
 
     def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
+        if self.k < 1:
+            raise UsageError(f"{self.label}: k is {self.k}, expected at least 1")
         if run is not None:
             raise UsageError("hybrid retrieves from whole indexes and takes no candidates: put it first")
         return Fusion.transform(self, queries, None, context)

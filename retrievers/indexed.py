@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..errors import UsageError, suggest
 from ..records import TextSource
-from ..registry import option_names
+from ..registry import check_type, make, option_names
 
 if TYPE_CHECKING:
     from ..corpora.dataset import Dataset
@@ -23,8 +23,8 @@ class Indexed:
     registered_name: ClassVar[str]
     #: Kinds of index (as manifests name them) that this retriever searches.
     index_kinds: ClassVar[tuple[str, ...]] = ()
-    #: Options of building the index, beside the retriever's own ones.
-    build_options: ClassVar[tuple[str, ...]] = ()
+    #: Options of building the index, beside the retriever's own ones, and the types of their values.
+    build_options: ClassVar[Mapping[str, Any]] = {}
     #: The retriever's options that the build needs too (the model that encodes).
     shared_options: ClassVar[tuple[str, ...]] = ()
 
@@ -46,18 +46,20 @@ class Indexed:
         own = set(option_names(cls)) - {"index"}
         cls.check_build_options(options, own)
         chosen = {name: value for name, value in options.items() if name in own}
-        retriever = cls(index=path, **chosen)  # type: ignore[call-arg]
+        retriever: Self = make("retrievers", cls.registered_name, {"index": path} | chosen)
         building = {name: options[name] for name in (*cls.build_options, *cls.shared_options) if name in options}
         cls.build_index(dataset, path, overwrite=overwrite, options=building)
         return retriever
 
     @classmethod
-    def check_build_options(cls, options: Iterable[str], own: Iterable[str] = ()) -> None:
-        """Refuse names that are no option of the build (or among `own`), with the nearest spelling."""
+    def check_build_options(cls, options: Mapping[str, Any], own: Iterable[str] = ()) -> None:
+        """Refuse names that are no option of the build (or among `own`), and values of a wrong type."""
         known = {*cls.build_options, *own}
-        for name in options:
+        for name, value in options.items():
             if name not in known:
                 raise UsageError(f"{cls.registered_name} index has no option {name!r}: {suggest(name, known)}")
+            if name in cls.build_options:
+                check_type(f"{cls.registered_name} index: {name}", value, cls.build_options[name])
 
     @cached_property
     def opened(self) -> Any:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError, suggest
+from ..errors import UsageError
 from ..index.manifest import read_manifest
-from ..registry import entries, find, option_names
+from ..registry import entries, find, make
 from ..stage import Retriever
 from .indexed import Indexed
 
@@ -21,9 +21,6 @@ def open_retriever(path: str | Path, **options: Any) -> Retriever:
     for name in entries("retrievers"):
         cls = find("retrievers", name)
         if issubclass(cls, Indexed) and kind in cls.index_kinds:
-            for option in options:
-                if option not in option_names(cls):
-                    raise UsageError(f"{name} has no option {option!r}: {suggest(option, option_names(cls))}")
-            retriever: Retriever = cls(index=str(path), **options)
+            retriever: Retriever = make("retrievers", name, {"index": str(path)} | options)
             return retriever
     raise UsageError(f"{path}: no retriever of this version searches an index of the kind {kind!r}")

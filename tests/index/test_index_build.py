@@ -244,7 +244,7 @@ def test_options_are_checked_with_the_nearest_spelling(tmp_path):
         build_flat(tmp_path / "a", make_documents(4), similarity="cosin")
     with pytest.raises(UsageError, match="did you mean 'float16'"):
         build_flat(tmp_path / "a", make_documents(4), storage="float1")
-    with pytest.raises(InputError, match="shard_documents is 0"):
+    with pytest.raises(UsageError, match="shard_documents is 0"):
         build_flat(tmp_path / "a", make_documents(4), shard_documents=0)
     with pytest.raises(InputError, match="dim 0"):
         build_flat(tmp_path / "a", make_documents(4), spec=SPEC.__class__("m"))

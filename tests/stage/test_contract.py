@@ -1,0 +1,346 @@
+"""What every registered retriever and reranker promises: an accepted option has an effect, or raises; nothing is lost.
+
+Stages are found through the registry. A new one needs an entry in `base_options` and `FLIPS`, a new option one in `FLIPS`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import pytest
+from cribble.corpora.dataset import Dataset
+from cribble.errors import CribbleError, InputError, SetupError, UsageError
+from cribble.records import Document, Query, Run
+from cribble.registry import entries, find, make, option_names
+from cribble.retrievers.bm25 import BM25
+from cribble.retrievers.dense import DenseRetriever
+from cribble.tests.models.conftest import save_encoder
+from cribble.tests.rerankers.conftest import save_model
+
+RETRIEVERS, RERANKERS = tuple(entries("retrievers")), tuple(entries("rerankers"))
+ROOM = dict.fromkeys(RETRIEVERS, "retrievers") | dict.fromkeys(RERANKERS, "rerankers")
+STAGES = (*RETRIEVERS, *RERANKERS)
+
+RUN, COST, RAISES = "run", "cost", "raises"
+
+
+@dataclass(frozen=True)
+class Flip:
+    """An option's change: the other value, what it does, and options that must be set on both sides for it to matter.
+
+    `RUN`: the run differs. `RAISES`: the stage is refused, here or at its first use, for the reason `why` (a regex).
+    `COST`: the run stays, time or memory change; `why` says how.
+    """
+
+    value: Any
+    effect: str = RUN
+    why: str = ""
+    given: dict[str, Any] = field(default_factory=dict)
+
+
+def world_value(name):
+    """A value that only the fixture `world` has."""
+    return lambda world: getattr(world, name)
+
+
+_NO_GPU = "no GPU|CUDA|cuda"
+_RM3 = {"rm3": True}
+
+FLIPS: dict[str, dict[str, Flip]] = {
+    "bm25": {
+        "index": Flip(world_value("other_bm25")),
+        "k": Flip(2),
+        "k1": Flip(0.1),
+        "b": Flip(1.0),
+        "rm3": Flip(True),
+        "fb_terms": Flip(1, given=_RM3),
+        "fb_docs": Flip(1, given=_RM3),
+        "original_query_weight": Flip(0.05, given=_RM3),
+        "query_weights": Flip("bm25"),
+        "threads": Flip(2, COST, "queries are searched side by side"),
+    },
+    "dense": {
+        "index": Flip(world_value("other_dense")),
+        "k": Flip(2),
+        "model": Flip(world_value("other_encoder"), RAISES, r"made by another encoder"),
+        "device": Flip("cuda", RAISES, _NO_GPU),
+    },
+    "given": {
+        "run": Flip(world_value("other_run")),
+        "k": Flip(1),
+    },
+    "hybrid": {
+        "of": Flip(world_value("other_parts")),
+        "k": Flip(1),
+        "method": Flip("sum"),
+        "weights": Flip([1.0, 9.0]),
+        "norm": Flip("rank", given={"method": "sum"}),
+        "rrf_k": Flip(1),
+        "params": Flip({"phi": 1}, RAISES, "no effect"),
+    },
+    "maxsim": {
+        "model": Flip(world_value("other_encoder")),
+        "depth": Flip(2),
+        "device": Flip("cuda", RAISES, _NO_GPU),
+        "dtype": Flip("bfloat16"),
+        "max_length": Flip(4),
+        "token_budget": Flip(8, COST, "smaller batches of the network"),
+        "cache_mb": Flip(0, COST, "documents are encoded again for each batch of queries"),
+    },
+    "cross-encoder": {
+        "model": Flip(world_value("other_classifier")),
+        "depth": Flip(2),
+        "scores": Flip("prob"),
+        "instruction": Flip("find the river"),
+        "device": Flip("cuda", RAISES, _NO_GPU),
+        "dtype": Flip("bfloat16"),
+        "max_length": Flip(7),
+        "token_budget": Flip(8, COST, "smaller batches of the network"),
+        "revision": Flip("main", RAISES, "does not apply to the local folder"),
+        "trust_remote_code": Flip(True, COST, "a permission; the tests of checkpoints show what is refused without it"),
+    },
+}
+
+DOCUMENTS = [
+    Document("d1", "the cat and the dog"),
+    Document("d2", "fire and water", "stone"),
+    Document("d3", "the cat and the dog"),  # d1's text again
+    Document("ключ-4", "город 日本 🎉 café cat"),
+    Document("d5", "river " * 30 + "cat"),
+    Document("d7", "bird"),
+    Document("d8", "blue light in the dark city house and a tree"),
+    Document("d9", "cat cat dog red fish"),
+    Document("d10", "fish swim in the water of the river"),
+    # RM3 leaves out terms of more than a tenth of all documents.
+    *(Document(f"e{i}", f"mountain stone {'tree' if i % 2 else 'green'} yes no") for i in range(40)),
+]
+QUERIES = [
+    Query("q1", "cat dog cat fish"),
+    Query("q2", "fish of the river"),
+    Query("四", "город light"),
+    Query("q5", "nothing-like-it"),
+    Query("q6", ""),
+]
+
+
+class World:
+    """Indexes, runs and tiny random models; `options(name)` are the least that stage `name` needs."""
+
+    def __init__(self, folder):
+        self.data = Dataset("world", QUERIES, open_documents=lambda: iter(DOCUMENTS), num_documents=len(DOCUMENTS))
+        others = [*DOCUMENTS[4:-10], Document("z", "cat of the river")]
+        other = Dataset("other", QUERIES, open_documents=lambda: iter(others))
+        self.encoder = str(save_encoder(folder / "encoder", "bert", "mean", normalise=True))
+        self.other_encoder = str(save_encoder(folder / "other", "modernbert", "mean", normalise=True))
+        self.classifier = str(save_model(folder / "classifier", "bert"))
+        self.other_classifier = str(save_model(folder / "language", "qwen3"))
+        self.bm25 = str(BM25.build(self.data, folder / "bm25").index)
+        self.other_bm25 = str(BM25.build(other, folder / "bm25-other").index)
+        self.dense = str(DenseRetriever.build(self.data, folder / "dense", model=self.encoder, device="cpu").index)
+        self.other_dense = str(DenseRetriever.build(other, folder / "dense-other", model=self.encoder).index)
+        self.run, self.other_run = str(folder / "run.trec"), str(folder / "other.trec")
+        self.candidates().write(self.run)
+        Run.from_dict({"q1": {"d1": 1.0, "d2": 0.5}, "q2": {"d5": 1.0}}).write(self.other_run)
+        self.parts = [BM25(self.bm25), BM25(self.bm25, b=1.0, k1=0.2)]
+        self.other_parts = [BM25(self.bm25, k=2), BM25(self.other_bm25)]
+
+    def candidates(self):
+        ids = [document.id for document in DOCUMENTS if document.id[0] != "e"]
+        rankings = {q: {d: 50.0 - i for i, d in enumerate(ids[n:] + ids[:n])} for n, q in enumerate(("q1", "q2", "四"))}
+        return Run.from_dict(rankings | {"q5": {"d7": 1.0}, "q6": {}})
+
+    def get_many(self, ids):
+        return {d.id: d for d in DOCUMENTS if d.id in ids}
+
+    def options(self, name):
+        base = {
+            "bm25": {"index": self.bm25},
+            "dense": {"index": self.dense, "device": "cpu"},
+            "given": {"run": self.run},
+            "hybrid": {"of": self.parts},
+            "maxsim": {"model": self.encoder, "device": "cpu"},
+            "cross-encoder": {"model": self.classifier, "device": "cpu"},
+        }
+        assert name in base, f"tell the contract what {name} needs"
+        return base[name]
+
+    def make(self, name, **options):
+        return make(ROOM[name], name, self.options(name) | options)
+
+    def ask(self, stage, queries=QUERIES, candidates=None, texts=None):
+        """The stage's run; a reranker gets this world's candidates."""
+        if stage.registered_name in RETRIEVERS:
+            return stage(queries)
+        return stage(queries, candidates or self.candidates(), texts=texts or self)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    return World(tmp_path_factory.mktemp("world"))
+
+
+def close(one, two):
+    """Scores of the same documents within 1e-5: batches of other sizes round otherwise, so equal texts may swap."""
+    return list(one) == list(two) and all(
+        row == pytest.approx(two.to_dict()[query_id], abs=1e-5) for query_id, row in one.to_dict().items()
+    )
+
+
+# ---- options ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_flips_knows_every_option():
+    known = {name: sorted(option_names(find(ROOM[name], name))) for name in STAGES}
+    assert {name: sorted(flips) for name, flips in FLIPS.items()} == known
+
+
+ALL_FLIPS = [(name, option) for name, flips in FLIPS.items() for option in flips]
+
+
+@pytest.mark.parametrize(("name", "option"), ALL_FLIPS, ids=lambda part: part)
+def test_an_accepted_option_has_an_effect_or_raises(name, option, world):
+    flip = FLIPS[name][option]
+    value = flip.value(world) if callable(flip.value) else flip.value
+    if option == "device":
+        torch = pytest.importorskip("torch")
+        if torch.cuda.is_available():
+            pytest.skip("there is a GPU here, so the device is not refused")
+    plain = world.make(name, **flip.given)
+    assert getattr(plain, option) != value
+    if flip.effect == RAISES:
+        with pytest.raises(CribbleError, match=flip.why) as caught:
+            world.ask(world.make(name, **(flip.given | {option: value})))
+        assert isinstance(caught.value, UsageError | InputError | SetupError)
+        return
+    flipped = world.make(name, **(flip.given | {option: value}))
+    assert flipped.key() != plain.key()
+    assert flipped.key() == world.make(name, **(flip.given | {option: value})).key()
+    before, after = world.ask(plain), world.ask(flipped)
+    if flip.effect == COST:
+        assert flip.why
+        assert close(before, after)
+    else:
+        assert before != after
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_option_is_documented(name):
+    cls = find(ROOM[name], name)
+    undocumented = [option for option in option_names(cls) if f"`{option}`" not in (cls.__doc__ or "")]
+    assert undocumented == []
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_wrong_option_raises_with_the_nearest_spelling(name, world):
+    option = option_names(find(ROOM[name], name))[-1]
+    misspelt = option[:-1] + option[-1] * 2
+    with pytest.raises(UsageError, match=re.escape(f"{name} has no option '{misspelt}': did you mean '{option}'")):
+        world.make(name, **{misspelt: 1})
+
+
+@pytest.mark.parametrize(("name", "option"), ALL_FLIPS, ids=lambda part: part)
+def test_a_value_of_a_wrong_type_is_refused(name, option, world):
+    with pytest.raises(UsageError, match=re.escape(f"{name}: {option} is ") + r".*, expected "):
+        world.make(name, **{option: {"a": 1} if option != "params" else 7})
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_missing_option_is_named(name):
+    cls = find(ROOM[name], name)
+    needed = [f.name for f in fields(cls) if f.init and f.default is f.default_factory]
+    if not needed:
+        assert make(ROOM[name], name, {}).registered_name == name
+        return
+    with pytest.raises(UsageError, match=f"{name} needs the option '{needed[0]}'"):
+        make(ROOM[name], name, {})
+
+
+# ---- behaviour ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_zero_queries_check_the_stage(name, world):
+    assert len(world.ask(world.make(name), [], Run.from_dict({}))) == 0
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_twice_the_same(name, world):
+    assert world.ask(world.make(name)) == world.ask(world.make(name))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_query_is_in_the_run_in_order(name, world):
+    run = world.ask(world.make(name))
+    assert list(run) == [query.id for query in QUERIES]
+    assert np.isfinite(run.scores).all()
+    for query in QUERIES:
+        assert len(set(run.ids(query.id))) == len(run.ids(query.id))
+
+
+@pytest.mark.parametrize("name", RETRIEVERS)
+def test_k_beyond_the_corpus_gives_what_there_is(name, world):
+    run = world.ask(world.make(name, k=10_000))
+    assert 0 < max(len(run.ids(query.id)) for query in QUERIES) <= len(DOCUMENTS)
+
+
+@pytest.mark.parametrize("name", RETRIEVERS)
+@pytest.mark.parametrize("k", [0, -1])
+def test_k_below_one_is_refused(name, k, world):
+    with pytest.raises(UsageError, match=f"k is {k}, expected at least 1"):
+        world.ask(world.make(name, k=k))
+
+
+@pytest.mark.parametrize("name", RETRIEVERS)
+def test_the_best_k_are_a_prefix(name, world):
+    whole, cut = world.ask(world.make(name)), world.ask(world.make(name, k=2))
+    for query in QUERIES:
+        assert cut.ids(query.id) == whole.ids(query.id)[:2]
+
+
+@pytest.mark.parametrize("name", RETRIEVERS)
+def test_excluded_documents_do_not_take_places(name, world):
+    stage = world.make(name, k=2)
+    best = stage(QUERIES).ids("q1")
+    run = stage(QUERIES, exclude={"q1": frozenset(best[:1])})
+    assert best[0] not in run.ids("q1")
+    assert len(run.ids("q1")) == 2
+
+
+@pytest.mark.parametrize("name", RETRIEVERS)
+def test_a_retriever_takes_no_candidates(name, world):
+    with pytest.raises(UsageError, match="takes no candidates"):
+        world.make(name)(QUERIES, world.candidates())
+
+
+@pytest.mark.parametrize("name", RERANKERS)
+def test_same_documents_in_whatever_order_they_come(name, world):
+    given = world.candidates()
+    shuffled = Run.from_dict({q: {d: -s for d, s in row.items()} for q, row in given.to_dict().items()})
+    one, two = (world.ask(world.make(name), candidates=run) for run in (given, shuffled))
+    assert close(one, two)
+    for query in QUERIES:
+        assert sorted(one.ids(query.id)) == sorted(given.ids(query.id))
+
+
+@pytest.mark.parametrize("name", RERANKERS)
+def test_equal_texts_score_alike_and_ids_are_taken_as_they_come(name, world):
+    run = world.ask(world.make(name)).to_dict()
+    assert run["q1"]["d1"] == pytest.approx(run["q1"]["d3"], abs=1e-5)
+    assert "ключ-4" in run["四"]
+
+
+@pytest.mark.parametrize("name", RERANKERS)
+@pytest.mark.parametrize("depth", [0, -1])
+def test_depth_below_one_is_refused(name, depth, world):
+    with pytest.raises(UsageError, match=f"{name}: depth is {depth}, expected"):
+        world.make(name, depth=depth)
+
+
+@pytest.mark.parametrize("name", RERANKERS)
+def test_one_candidate_and_none(name, world):
+    run = world.ask(world.make(name))
+    assert run.ids("q5") == ["d7"]
+    assert run.ids("q6") == []
