@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from cribble.configs.experiment import run_experiment
-from cribble.configs.schema import load_config, parse_config
+from cribble.configs.schema import Config, load_config, parse_config
 from cribble.corpora import Dataset, load_dataset
 from cribble.eval import evaluate
 from cribble.eval.rendering import render
@@ -35,12 +35,12 @@ def main() -> None:
         print(render(done.report, "md"))
         print(f"({time.perf_counter() - start:.0f} s)\n")
     if options.with_peer:
-        run = sentence_transformers_run(load_dataset(scifact.dataset))
-        means = evaluate(run, load_dataset(scifact.dataset).qrels, "nDCG@10 R@100").means
+        dataset = load_dataset(scifact.dataset)
+        means = evaluate(sentence_transformers_run(dataset), dataset.qrels or {}, "nDCG@10 R@100").means
         print("sentence-transformers' own encode and exact search on SciFact:", means)
 
 
-def _dl19(data: Path) -> object:
+def _dl19(data: Path) -> Config:
     folder = data / "trec-dl-2019-judged"
     given = {"use": "given", "run": str(folder / "runs" / "bm25_top100.trec")}
     return parse_config(

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import pyarrow as pa
+
 from ..errors import UsageError, suggest
 from ..records import Query, Run
 from ..registry import register
@@ -84,7 +86,8 @@ class BM25(Indexed, Retriever):
                 "fb_docs": self.fb_docs,
                 "original_query_weight": self.original_query_weight,
             }
-        found = self.opened.search(
+        index = self.opened
+        hits = index.search_columns(
             [query.text for query in queries],
             k,
             k1=self.k1,
@@ -93,5 +96,12 @@ class BM25(Indexed, Retriever):
             query_weights=self.query_weights,
             threads=self.threads,
         )
-        rankings = [(query.id, ids, scores) for query, (ids, scores) in zip(queries, found, strict=True)]
-        return Run.from_rankings(rankings, name=self.label, score_kind=self.score_kind)
+        doc_ids = index.texts.ids.take(pa.array(hits.documents))
+        return Run(
+            [query.id for query in queries],
+            hits.offsets,
+            doc_ids,
+            hits.scores,
+            name=self.label,
+            score_kind=self.score_kind,
+        )
