@@ -12,9 +12,11 @@ from .corpora import list_datasets, load_dataset
 from .corpora.dataset import Dataset
 from .envelope import Answer, Table
 from .errors import InputError, UsageError, suggest
+from .files import file_kind, run_name
 from .records import Qrels, Run, TextSource
 from .registry import entries, find, make
-from .run_files import file_kind, read_run, run_name, write_requests
+from .request_files import write_requests
+from .run_files import read_run
 
 if TYPE_CHECKING:
     from .eval.report import Report

@@ -230,7 +230,10 @@ class Run(_PerQuery):
         cls, rankings: Iterable[tuple[str, Iterable[str], Iterable[float] | np.ndarray]], **facts: Any
     ) -> Self:
         """From (query id, document ids, scores) triples; `facts` are name, score_kind and provenance."""
-        query_ids, doc_ids, scores, lengths = [], [], [], []
+        query_ids: list[str] = []
+        doc_ids: list[str] = []
+        scores: list[np.ndarray] = []
+        lengths: list[int] = []
         for query_id, ids, values in rankings:
             ids = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
             query_ids.append(query_id)

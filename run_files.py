@@ -1,4 +1,4 @@
-"""Runs and judgements as files: TREC, JSONL requests with texts, parquet; `.gz` is transparent.
+"""Runs and judgements as files: TREC and parquet, and JSONL requests (request_files.py); `.gz` is transparent.
 
 The usual file takes a fast road through Arrow's CSV reader. Anything unusual (runs of spaces, comments, a broken line)
 takes the slow one, line by line, which either reads it or names the file and line at fault. Files are written aside and
@@ -7,15 +7,12 @@ renamed, so a reader never sees half of one.
 
 from __future__ import annotations
 
-import gzip
 import json
 import logging
-import os
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,72 +20,14 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from .errors import InputError, UsageError
+from .files import file_kind, numbered_lines, open_existing, run_name, write_whole
 from .ids import joined_ids
-from .records import Document, Qrels, Query, Run, TextSource
+from .records import Qrels, Run
+from .request_files import read_requests
 
 logger = logging.getLogger("cribble")
 
 _RUN_COLUMNS = ["query", "q0", "document", "rank", "score", "tag"]
-
-
-def file_kind(path: str | Path) -> str:
-    """`trec`, `jsonl` or `parquet`, by the ending (before `.gz`)."""
-    name = Path(path).name.removesuffix(".gz")
-    if name.endswith(".jsonl"):
-        return "jsonl"
-    return "parquet" if name.endswith(".parquet") else "trec"
-
-
-def run_name(path: str | Path) -> str:
-    """A run file's name in reports: the file's stem, without `.gz`."""
-    return Path(Path(path).name.removesuffix(".gz")).stem
-
-
-def open_existing(path: str | Path) -> IO[bytes]:
-    """Open for reading bytes, unpacking gzip; a missing file or a folder is an `InputError`."""
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path} does not exist")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, expected a file")
-    return gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
-
-
-@contextmanager
-def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
-    """Open `path` for writing bytes so that it appears whole, synced to disk, or not at all; `.gz` compresses."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with aside.open("wb") as raw:
-            if path.name.endswith(".gz"):
-                with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
-                    yield packed  # type: ignore[misc]
-            else:
-                yield raw
-            raw.flush()
-            os.fsync(raw.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """(line number from 1, line) of a UTF-8 file, without line ends, a byte-order mark and blank lines."""
-    with open_existing(path) as stream:
-        try:
-            for number, raw in enumerate(stream, 1):
-                try:
-                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-                except UnicodeDecodeError as error:
-                    raise InputError(
-                        f"{path}:{number}: not UTF-8 at byte {error.start}: convert the file to UTF-8"
-                    ) from error
-                if line.strip():
-                    yield number, line
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise InputError(f"{path}: broken gzip data ({error}): fetch or write the file again") from error
 
 
 # ---- runs ---------------------------------------------------------------------------------------------------------------
@@ -282,92 +221,6 @@ def _write_parquet(run: Run, path: str | Path) -> None:
     ).replace_schema_metadata({"cribble.run": json.dumps(meta, default=str)})
     with write_whole(path) as stream:
         pq.write_table(table, stream, compression="zstd")
-
-
-# ---- requests: candidates with their texts ------------------------------------------------------------------------------
-
-
-class Requests(NamedTuple):
-    """What a JSONL requests file holds: queries, their candidates and the candidates' texts."""
-
-    queries: list[Query]
-    run: Run
-    texts: dict[str, Document]
-
-
-def read_requests(path: str | Path, *, name: str | None = None, score_kind: str = "") -> Requests:
-    """Read `{"query": {"qid", "text"}, "candidates": [{"docid", "score", "doc"}]}` a line (rank_llm's form), or RankGPT's
-    `{"query": text, "hits": [{"qid", "docid", "score", "content"}]}`. `doc` is a text or an object with `text`/`title`.
-    """
-    queries, texts, rankings = [], {}, []
-    for number, line in numbered_lines(path):
-        try:
-            row = json.loads(line)
-            query, candidates = _request(row)
-            ids = [str(c["docid"]) for c in candidates]
-            scores = [float(c.get("score", len(ids) - i)) for i, c in enumerate(candidates)]
-            for doc_id, c in zip(ids, candidates, strict=True):
-                document = _request_document(doc_id, c.get("doc", c.get("content")))
-                if document is not None:
-                    texts[doc_id] = document
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(
-                f'{path}:{number}: no request of the form {{"query": {{"qid", "text"}}, "candidates": [{{"docid", "score", '
-                f'"doc"}}]}} ({type(error).__name__}: {error})'
-            ) from error
-        queries.append(query)
-        rankings.append((query.id, ids, scores))
-    try:
-        run = Run.from_rankings(rankings, name=name or run_name(path), score_kind=score_kind)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    return Requests(queries, run, texts)
-
-
-def _request(row: dict[str, Any]) -> tuple[Query, list[dict[str, Any]]]:
-    if "hits" in row:
-        hits = row["hits"]
-        query = row["query"]
-        return Query(str(hits[0]["qid"] if hits else row["qid"]), str(query)), hits
-    query = row["query"]
-    return Query(str(query["qid"]), str(query["text"])), row["candidates"]
-
-
-def _request_document(doc_id: str, doc: Any) -> Document | None:
-    if doc is None:
-        return None
-    if isinstance(doc, str):
-        return Document(doc_id, doc)
-    text = doc.get("text", doc.get("contents", doc.get("segment", doc.get("body", ""))))
-    return Document(doc_id, str(text), str(doc.get("title") or ""))
-
-
-def write_requests(
-    run: Run, path: str | Path, queries: Collection[Query], texts: TextSource | Mapping[str, Document]
-) -> int:
-    """Write one request a query, with texts. Returns how many candidates had no text (written without `doc`)."""
-    text_of = {query.id: query.text for query in queries}
-    missing = 0
-    with write_whole(path) as stream:
-        for query_id, ranking in run.items():
-            if query_id not in text_of:
-                raise InputError(f"{path}: the run's query {query_id!r} is not among the {len(text_of)} queries given")
-            ids = ranking.ids.tolist()
-            found = {i: texts[i] for i in ids if i in texts} if isinstance(texts, Mapping) else texts.get_many(ids)
-            candidates = []
-            for doc_id, score in zip(ids, ranking.scores.tolist(), strict=True):
-                candidate: dict[str, Any] = {"docid": doc_id, "score": score}
-                document = found.get(doc_id)
-                if document is None:
-                    missing += 1
-                else:
-                    candidate["doc"] = (
-                        {"title": document.title, "text": document.text} if document.title else {"text": document.text}
-                    )
-                candidates.append(candidate)
-            row = {"query": {"qid": query_id, "text": text_of[query_id]}, "candidates": candidates}
-            stream.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-    return missing
 
 
 # ---- judgements ---------------------------------------------------------------------------------------------------------

@@ -21,10 +21,10 @@ from ..corpora.dataset import Dataset
 from ..errors import InputError, UsageError
 from ..eval import Evaluation, Measure, evaluate, mean_of_parts
 from ..eval.report import Report, make_report, with_judged, write_report
+from ..files import write_whole
 from ..index.manifest import library_versions
 from ..notices import collected_warnings
 from ..pipeline import Result, run_pipeline
-from ..run_files import write_whole
 from ..stage import Stage
 from .building import build_pipeline, check_stages
 from .schema import Config, file_name
@@ -80,7 +80,7 @@ def run_experiment(config: Config, out: str | Path | None = None) -> Experiment:
 def _report(config: Config, dataset: Dataset, systems: list[System], warnings: list[str]) -> Report:
     queries = [query for part in (dataset.parts or {"": dataset}).values() for query in part.queries]
     facts = {"dataset": dataset.id, "queries": f"{len(queries)}", "seed": str(config.runtime.seed)}
-    facts |= {name: version for name, version in library_versions(("torch", "sentence-transformers")).items()}
+    facts |= library_versions(("torch", "sentence-transformers"))
     return make_report(
         [system.evaluation for system in systems],
         title=f"{config.name}: {dataset.id}",

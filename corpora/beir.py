@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError, SetupError, UsageError, suggest
+from ..files import open_existing
 from ..records import Qrels
-from ..run_files import open_existing, read_qrels
+from ..run_files import read_qrels
 from .dataset import Dataset, PartedDataset
 from .download import download_beir
 from .facts import SetFacts, beir_sets, facts_of

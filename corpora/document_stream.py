@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import InputError
+from ..files import open_existing
 from ..records import Document
-from ..run_files import open_existing
 from .seen_ids import SeenIds
 
 logger = logging.getLogger("cribble")

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from ..errors import InputError
-from ..run_files import read_requests
+from ..request_files import read_requests
 from .dataset import Dataset
 from .document_stream import text_lines
 from .json_lines import JsonLines

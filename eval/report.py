@@ -214,7 +214,7 @@ def make_report(
 
 def write_report(report: Report, path: str | Path) -> None:
     """Write `.html`, `.md`, `.tex`, `.json` or `.txt`, whole or not at all."""
-    from ..run_files import write_whole
+    from ..files import write_whole
     from .rendering import FORMATS, render
 
     ending = Path(path).suffix.removeprefix(".")

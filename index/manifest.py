@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, SetupError, UsageError, suggest
-from ..run_files import write_whole
+from ..files import write_whole
 from ..vectors import EncoderSpec
 from .durable import FileTable, check_files, sync
 
