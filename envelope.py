@@ -122,9 +122,11 @@ def _print_table(table: Table) -> None:
         shown.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in table.rows:
         shown.add_row(*(Text(cell) for cell in row))
-    console.print(shown)
-    for note in table.notes:
-        console.print(Text(note))
+    with console.capture() as printed:  # rich ends the process at a closed pipe, so it does not write itself
+        console.print(shown)
+        for note in table.notes:
+            console.print(Text(note))
+    sys.stdout.write(printed.get())
 
 
 def _is_number(cell: str) -> bool:
