@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from .errors import InputError, UsageError, suggest
-from .ids import hashes, id_column, order_descending
+from .per_query import PerQuery, best_first, flatten, refuse_duplicates
 
 if TYPE_CHECKING:
     import ranx
@@ -54,99 +54,7 @@ class Ranking(NamedTuple):
     scores: np.ndarray
 
 
-class _PerQuery:
-    """Rows grouped by query: row i of query q is `offsets[q] <= i < offsets[q + 1]`."""
-
-    query_ids: tuple[str, ...]
-    offsets: np.ndarray
-    doc_ids: pa.Array
-    _position: dict[str, int]
-
-    def _set_rows(self, query_ids: Iterable[str], offsets: np.ndarray, doc_ids: Any, what: str) -> None:
-        self.query_ids = tuple(query_ids)
-        for query_id in self.query_ids:
-            if not isinstance(query_id, str):
-                raise InputError(f"{what}: query id {query_id!r} is of type {type(query_id).__name__}, expected str")
-        self._position = {query_id: i for i, query_id in enumerate(self.query_ids)}
-        if len(self._position) != len(self.query_ids):
-            twice = next(q for i, q in enumerate(self.query_ids) if self._position[q] != i)
-            raise InputError(f"{what}: query {twice!r} is given twice")
-        self.offsets = np.asarray(offsets, np.int64)
-        self.doc_ids = id_column(doc_ids, f"{what}: document id")
-        if len(self.offsets) != len(self.query_ids) + 1 or self.offsets[-1] != len(self.doc_ids):
-            raise InputError(
-                f"{what}: {len(self.query_ids)} queries and {len(self.doc_ids)} rows do not fit the offsets"
-            )
-
-    def __len__(self) -> int:
-        return len(self.query_ids)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.query_ids)
-
-    def __contains__(self, query_id: object) -> bool:
-        return query_id in self._position
-
-    @property
-    def num_rows(self) -> int:
-        return len(self.doc_ids)
-
-    @property
-    def query_of_row(self) -> np.ndarray:
-        """Position in `query_ids` of each row: (n,) int64."""
-        return np.repeat(np.arange(len(self.query_ids)), np.diff(self.offsets))
-
-    def rows(self, query_id: str) -> slice:
-        if query_id not in self._position:
-            raise KeyError(query_id)
-        i = self._position[query_id]
-        return slice(int(self.offsets[i]), int(self.offsets[i + 1]))
-
-    def ids(self, query_id: str) -> list[str]:
-        """Document ids of one query in order; KeyError for an unknown query."""
-        rows = self.rows(query_id)
-        ids: list[str] = self.doc_ids.slice(rows.start, rows.stop - rows.start).to_pylist()
-        return ids
-
-
-def _flatten(data: Mapping[str, Mapping[str, Any]]) -> tuple[np.ndarray, list[str], list[Any]]:
-    offsets = np.zeros(len(data) + 1, np.int64)
-    np.cumsum([len(row) for row in data.values()], out=offsets[1:])
-    ids = [doc_id for row in data.values() for doc_id in row]
-    return offsets, ids, [value for row in data.values() for value in row.values()]
-
-
-def query_blocks(offsets: np.ndarray, rows: int = 1 << 16) -> Iterator[tuple[int, int]]:
-    """Ranges (first, last) of neighbouring queries that have about `rows` rows together.
-
-    What is computed a block at a time stays in the processor's cache, and seven million rows need no large temporaries.
-    """
-    first, end = 0, len(offsets) - 1
-    while first < end:
-        last = int(np.searchsorted(offsets, offsets[first] + rows, "right")) - 1
-        last = min(max(last, first + 1), end)
-        yield first, last
-        first = last
-
-
-def _refuse_duplicates(table: _PerQuery, what: str) -> None:
-    """Raise for a document that a query has twice; hashes find candidates, exact ids decide."""
-    for first, last in query_blocks(table.offsets):
-        start, stop = int(table.offsets[first]), int(table.offsets[last])
-        query = np.repeat(np.arange(last - first, dtype=np.uint64), np.diff(table.offsets[first : last + 1]))
-        keys = hashes(table.doc_ids.slice(start, stop - start), query)
-        keys.sort()
-        if not (keys[1:] == keys[:-1]).any():
-            continue
-        for query_id in table.query_ids[first:last]:
-            seen: set[str] = set()
-            for doc_id in table.ids(query_id):
-                if doc_id in seen:
-                    raise InputError(f"{what}: query {query_id!r} has document {doc_id!r} twice; keep one row of each")
-                seen.add(doc_id)
-
-
-class Run(_PerQuery):
+class Run(PerQuery):
     """Per query an ordered list of documents with float64 scores, higher is better.
 
     A run is a value: it is checked and ordered when made, and operations return new ones. NaN, infinite scores and
@@ -168,13 +76,21 @@ class Run(_PerQuery):
         if score_kind not in SCORE_KINDS:
             raise UsageError(f"score kind {score_kind!r} is unknown: {suggest(score_kind, SCORE_KINDS)}")
         self._set_rows(query_ids, offsets, doc_ids, f"run {name!r}")
-        self.scores = np.asarray(scores, np.float64)
         self.name, self.score_kind, self.provenance = name, score_kind, dict(provenance or {})
-        if len(self.scores) != self.num_rows:
+        self.scores = np.asarray(scores)
+        if self.scores.dtype.kind not in "fiu" and self.scores.size:
+            raise InputError(f"run {name!r}: scores are of type {self.scores.dtype}, expected numbers")
+        self.scores = self.scores.astype(np.float64, copy=False)
+        if self.scores.shape != (self.num_rows,):
             raise InputError(f"run {name!r} has {self.num_rows} documents and {len(self.scores)} scores")
         self._refuse_not_finite()
-        _refuse_duplicates(self, f"run {name!r}")
-        self._order()
+        refuse_duplicates(self, f"run {name!r}")
+        order = best_first(self, self.scores)
+        if order is not None:
+            self.doc_ids = self.doc_ids.take(pa.array(order))
+            self.scores = pa.array(self.scores).take(pa.array(order)).to_numpy()
+        self.scores = self.scores.view()
+        self.scores.flags.writeable = False  # a run is a value: what is looked at in it can't be changed in passing
 
     def _refuse_not_finite(self) -> None:
         bad = np.flatnonzero(~np.isfinite(self.scores))
@@ -185,43 +101,6 @@ class Run(_PerQuery):
                 f"run {self.name!r}: query {query_id!r}, document {self.doc_ids[row].as_py()!r} has the score "
                 f"{self.scores[row]}, expected a finite number ({len(bad)} such rows)"
             )
-
-    def _order(self) -> None:
-        """Sort each query's rows by score, ties by id, both descending; costs one comparison when already in order."""
-        order: np.ndarray | None = None
-        for first, last in query_blocks(self.offsets):
-            start, stop = int(self.offsets[first]), int(self.offsets[last])
-            moved = self._block_order(start, stop, self.offsets[first : last + 1] - start)
-            if moved is not None:
-                if order is None:
-                    order = np.arange(self.num_rows, dtype=np.int32 if self.num_rows < 1 << 31 else np.int64)
-                order[start:stop] = moved + start
-        if order is not None:
-            order = pa.array(order)
-            self.doc_ids = self.doc_ids.take(order)
-            self.scores = pa.array(self.scores).take(order).to_numpy()
-
-    def _block_order(self, start: int, stop: int, offsets: np.ndarray) -> np.ndarray | None:
-        """The right order of rows start..stop, which hold whole queries, or None where they are in it."""
-        scores = self.scores[start:stop]
-        borders = offsets[1:-1]
-        borders = borders[(borders > 0) & (borders < len(scores))] - 1  # rows whose successor is another query's
-        rises, tied = scores[1:] > scores[:-1], scores[1:] == scores[:-1]
-        rises[borders] = tied[borders] = False
-        order = np.arange(len(scores))
-        if rises.any():
-            query = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-            order = np.lexsort((-scores, query))
-            tied = scores[order[1:]] == scores[order[:-1]]
-            tied[borders] = False
-        elif not tied.any():
-            return None
-        rows = np.flatnonzero(np.append(tied, False) | np.append(False, tied))
-        if len(rows):
-            group = np.cumsum(np.append(False, ~tied))[rows]
-            ids = self.doc_ids.take(pa.array(order[rows] + start))
-            order[rows] = order[rows][order_descending(ids, group)]
-        return order if (order[1:] < order[:-1]).any() else None
 
     # ---- making one -------------------------------------------------------------------------------------------------
 
@@ -248,7 +127,7 @@ class Run(_PerQuery):
     @classmethod
     def from_dict(cls, data: Mapping[str, Mapping[str, float]], **facts: Any) -> Self:
         """From `{query id: {document id: score}}`; `facts` are name, score_kind and provenance."""
-        offsets, ids, scores = _flatten(data)
+        offsets, ids, scores = flatten(data)
         try:
             values = np.array(scores, np.float64)
         except (TypeError, ValueError) as error:
@@ -350,7 +229,7 @@ class Run(_PerQuery):
         )
 
 
-class Qrels(_PerQuery):
+class Qrels(PerQuery):
     """Judgements: per query, documents and integer labels. Negative and graded labels are kept as they are."""
 
     def __init__(
@@ -370,12 +249,12 @@ class Qrels(_PerQuery):
         self.labels = self.labels.astype(np.int64)
         if len(self.labels) != self.num_rows:
             raise InputError(f"{name} has {self.num_rows} documents and {len(self.labels)} labels")
-        _refuse_duplicates(self, name)
+        refuse_duplicates(self, name)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Mapping[str, int]], *, name: str = "qrels") -> Self:
         """From `{query id: {document id: label}}`."""
-        offsets, ids, labels = _flatten(data)
+        offsets, ids, labels = flatten(data)
         for label in labels:
             if not isinstance(label, int | np.integer):
                 raise InputError(f"{name}: the label {label!r} is of type {type(label).__name__}, expected int")
