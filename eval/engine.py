@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 from ..errors import UsageError
 from ..ids import hashes, order_descending
-from ..records import Qrels, Run, query_blocks
+from ..per_query import query_blocks
+from ..records import Qrels, Run
 
 #: Precision in which scores are compared for ties: trec_eval up to 9.0.8 holds them as float32, 10.0 as float64.
 Ties = Literal["float32", "float64"]
