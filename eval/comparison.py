@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from ..errors import UsageError, suggest
-from ..records import Qrels, Run
+from ..records import Run
 from .engine import Ties
-from .evaluation import Evaluation, evaluate
+from .evaluation import AnyQrels, AnyRun, Evaluation, evaluate
+from .grammar import parse_measures
 from .measure import Measure
 from .significance import EQUAL, Interval, bootstrap, effect_size, holm, paired_t, randomisation
 
@@ -72,8 +73,8 @@ class Comparison:
 
 
 def compare(
-    runs: Mapping[str, Run | Evaluation] | Iterable[Run | Evaluation],
-    qrels: Qrels | None = None,
+    runs: Mapping[str, AnyRun | Evaluation] | Iterable[Run | Evaluation],
+    qrels: AnyQrels | None = None,
     measures: str | Measure | Iterable[str | Measure] | None = None,
     *,
     baseline: str | None = None,
@@ -88,7 +89,8 @@ def compare(
     """Compare runs, or evaluations made before, with `baseline`; without one every pair is compared.
 
     `family` says over which tests Holm's correction runs: "all" that this comparison makes, or those of one "measure".
-    Runs need `qrels` and `measures`. All must have been evaluated on the same queries with the same measures.
+    Runs, or plain dicts by name, need `qrels` and `measures`. All must have been evaluated on the same queries with the
+    same measures.
     """
     if family not in ("all", "measure"):
         raise UsageError(
@@ -104,57 +106,83 @@ def compare(
         reference = evaluations[names.index(baseline)]
         pairs = [(evaluation, reference) for evaluation in evaluations if evaluation is not reference]
     tested = [m for m in evaluations[0].measures if m.aggregate == "mean"]
-    cells = [(run, reference, measure) for measure in tested for run, reference in pairs]
+    cells = [_Cell(run, reference, measure) for measure in tested for run, reference in pairs]
     differences: list[Difference] = []
     if cells:
-        columns = [run.weighted(measure) - reference.weighted(measure) for run, reference, measure in cells]
-        table = np.column_stack(columns)
+        table = np.column_stack([cell.differences() for cell in cells])
         intervals = bootstrap(table, confidence=confidence, resamples=resamples, seed=seed)
         p_values = randomisation(table, permutations=permutations, seed=seed)
-        groups = [str(measure) if family == "measure" else "" for _, _, measure in cells]
-        t_tests = [paired_t(column) for column in columns]
-        adjusted = _holm_by_group(groups, p_values)
-        adjusted_t = _holm_by_group(groups, [test.p for test in t_tests])
-        for i, (run, reference, measure) in enumerate(cells):
-            wins, losses = int((columns[i] > EQUAL).sum()), int((columns[i] < -EQUAL).sum())
-            differences.append(
-                Difference(
-                    run=run.name,
-                    baseline=reference.name,
-                    measure=str(measure),
-                    mean=float(columns[i].mean()),
-                    interval=intervals[i],
-                    wins=wins,
-                    ties=len(columns[i]) - wins - losses,
-                    losses=losses,
-                    p_randomisation=p_values[i],
-                    holm_randomisation=adjusted[i] or 0.0,
-                    t=t_tests[i].t,
-                    df=t_tests[i].df,
-                    p_t=t_tests[i].p,
-                    holm_t=adjusted_t[i],
-                    effect=effect_size(columns[i], hedges=hedges),
-                    note=_note(columns[i]),
-                )
-            )
+        differences = _test(cells, table, intervals, p_values, family, hedges)
     return Comparison(
         tuple(evaluations), tuple(tested), baseline, tuple(differences), _family(family, pairs, tested), confidence
     )
 
 
+class _Cell(NamedTuple):
+    """One test: two runs and a measure."""
+
+    run: Evaluation
+    baseline: Evaluation
+    measure: Measure
+
+    def differences(self) -> np.ndarray:
+        return self.run.weighted(self.measure) - self.baseline.weighted(self.measure)
+
+
+def _test(
+    cells: list[_Cell],
+    table: np.ndarray,
+    intervals: list[Interval],
+    p_values: list[float],
+    family: str,
+    hedges: bool,
+) -> list[Difference]:
+    """Correct the tests' p values within their families and put each test's facts together."""
+    columns = list(table.T)
+    groups = [str(cell.measure) if family == "measure" else "" for cell in cells]
+    t_tests = [paired_t(column) for column in columns]
+    adjusted = _holm_by_group(groups, p_values)
+    adjusted_t = _holm_by_group(groups, [test.p for test in t_tests])
+    differences = []
+    for i, (cell, column) in enumerate(zip(cells, columns, strict=True)):
+        wins, losses = int((column > EQUAL).sum()), int((column < -EQUAL).sum())
+        differences.append(
+            Difference(
+                run=cell.run.name,
+                baseline=cell.baseline.name,
+                measure=str(cell.measure),
+                mean=float(column.mean()),
+                interval=intervals[i],
+                wins=wins,
+                ties=len(column) - wins - losses,
+                losses=losses,
+                p_randomisation=p_values[i],
+                holm_randomisation=adjusted[i] or 0.0,
+                t=t_tests[i].t,
+                df=t_tests[i].df,
+                p_t=t_tests[i].p,
+                holm_t=adjusted_t[i],
+                effect=effect_size(column, hedges=hedges),
+                note=_note(column),
+            )
+        )
+    return differences
+
+
 def _evaluations(
-    runs: Mapping[str, Run | Evaluation] | Iterable[Run | Evaluation],
-    qrels: Qrels | None,
+    runs: Mapping[str, AnyRun | Evaluation] | Iterable[Run | Evaluation],
+    qrels: AnyQrels | None,
     measures: str | Measure | Iterable[str | Measure] | None,
     ties: Ties,
 ) -> list[Evaluation]:
     named = list(runs.items()) if isinstance(runs, Mapping) else [(run.name, run) for run in runs]
+    wanted = None if measures is None else parse_measures(measures)
     evaluations = []
     for name, run in named:
-        if isinstance(run, Run):
-            if qrels is None or measures is None:
+        if not isinstance(run, Evaluation):
+            if qrels is None or wanted is None:
                 raise UsageError(f"run {name!r} is not evaluated yet: compare needs qrels and measures")
-            run = evaluate(run, qrels, measures, ties=ties, name=name)
+            run = evaluate(run, qrels, wanted, ties=ties, name=name)
         evaluations.append(run if run.name == name else run.renamed(name))
     if not evaluations:
         raise UsageError("nothing to compare: no run is given")

@@ -17,6 +17,10 @@ from .measure import Measure
 
 logger = logging.getLogger("cribble")
 
+#: Runs and judgements, or the plain dicts that the field passes around.
+AnyRun = Run | Mapping[str, Mapping[str, float]]
+AnyQrels = Qrels | Mapping[str, Mapping[str, int]]
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -60,14 +64,16 @@ class Evaluation:
 
     def __getitem__(self, measure: str | Measure) -> np.ndarray:
         """Values of one measure, (q,) float64 in the order of `query_ids`."""
-        wanted = parse_measures(measure)[0]
-        if wanted not in self.measures:
+        return self.values[:, self._column(_one(measure))]
+
+    def _column(self, measure: Measure) -> int:
+        if measure not in self.measures:
             known = [str(m) for m in self.measures]
-            raise UsageError(f"{self.name!r} was not evaluated with {str(wanted)!r}: {suggest(str(wanted), known)}")
-        return self.values[:, self.measures.index(wanted)]
+            raise UsageError(f"{self.name!r} was not evaluated with {str(measure)!r}: {suggest(str(measure), known)}")
+        return self.measures.index(measure)
 
     def mean(self, measure: str | Measure) -> float:
-        wanted = parse_measures(measure)[0]
+        wanted = _one(measure)
         values = self[wanted]
         if wanted.aggregate == "sum":
             return float(values.sum())
@@ -75,7 +81,7 @@ class Evaluation:
 
     def weighted(self, measure: str | Measure) -> np.ndarray:
         """Values (q,) scaled so that their plain mean is `mean(measure)`: what intervals and tests work on."""
-        wanted = parse_measures(measure)[0]
+        wanted = _one(measure)
         values = self[wanted]
         if wanted.aggregate == "sum":
             return values * len(values)
@@ -87,7 +93,7 @@ class Evaluation:
     def only(self, measures: Iterable[Measure]) -> Evaluation:
         """The same evaluation with these of its measures."""
         chosen = tuple(measures)
-        columns = [self.measures.index(measure) for measure in chosen]
+        columns = [self._column(measure) for measure in chosen]
         return replace(self, measures=chosen, values=self.values[:, columns])
 
     def per_query(self, measure: str | Measure) -> dict[str, float]:
@@ -101,9 +107,16 @@ class Evaluation:
         }
 
 
+def _one(measure: str | Measure) -> Measure:
+    found = parse_measures(measure)
+    if len(found) > 1:
+        raise UsageError(f"{measure!r} holds {len(found)} measures, expected one")
+    return found[0]
+
+
 def evaluate(
-    run: Run | Mapping[str, Mapping[str, float]],
-    qrels: Qrels | Mapping[str, Mapping[str, int]],
+    run: AnyRun,
+    qrels: AnyQrels,
     measures: str | Measure | Iterable[str | Measure],
     *,
     ties: Ties = "float32",

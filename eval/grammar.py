@@ -18,7 +18,7 @@ from ..registry import entries, find
 from .measure import Measure
 
 _PIECE = re.compile(
-    r"(?P<name>[A-Za-z][A-Za-z_]*?)(?:[_.](?P<tail>\d+))?"  # ndcg_cut_10 and ndcg_cut.10 are trec_eval's own spellings
+    r"(?P<name>[A-Za-z][A-Za-z_]*?)(?:[_.](?P<tail>[0-9]{1,18}))?"  # ndcg_cut_10 and ndcg_cut.10 are trec_eval's own spellings
     r"\s*(?:\((?P<options>(?:'[^']*'|\"[^\"]*\"|[^()'\"])*)\))?"
     r"(?:@(?P<cutoff>[^\s,()@]+))?(?=[\s,]|$)"
 )
@@ -36,6 +36,8 @@ def parse_measures(text: str | Measure | Iterable[str | Measure]) -> list[Measur
         found = [text]
     elif isinstance(text, str):
         found = list(_pieces(text))
+    elif not isinstance(text, Iterable):
+        raise UsageError(f"measures={text!r}: expected text such as 'nDCG@10 R@100', or a list")
     else:
         found = [measure for item in text for measure in ([item] if isinstance(item, Measure) else _pieces(item))]
         for measure in found:
@@ -76,8 +78,9 @@ def _measure(match: re.Match[str]) -> Measure:
     options = _options(match["options"] or "", kind)
     if cutoff is None:
         return kind(cutoff=int(tail) if tail else None, **options)
-    if not re.fullmatch(r"[0-9]+", cutoff):
-        raise UsageError(f"the cutoff {cutoff!r} is no whole number, expected e.g. {kind.registered_name}@10")
+    if not re.fullmatch(r"[0-9]{1,18}", cutoff):
+        shown = cutoff if len(cutoff) <= 18 else cutoff[:18] + "…"
+        raise UsageError(f"the cutoff {shown!r}: expected a whole number as in {kind.registered_name}@10")
     return kind(cutoff=int(cutoff), **options)
 
 

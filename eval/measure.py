@@ -17,6 +17,9 @@ from ..errors import UsageError, suggest
 if TYPE_CHECKING:
     from .engine import Joined
 
+#: Beyond any run's length, and within what numpy counts in.
+LARGEST_CUTOFF = 10**12
+
 
 @dataclass(frozen=True, repr=False)
 class Measure(ABC):
@@ -35,8 +38,10 @@ class Measure(ABC):
 
     def __post_init__(self) -> None:
         name, cutoff = self.registered_name, self.cutoff
-        if cutoff is not None and (isinstance(cutoff, bool) or not isinstance(cutoff, int) or cutoff < 1):
+        if cutoff is not None and (isinstance(cutoff, bool) or not isinstance(cutoff, int)):
             raise UsageError(f"{name}@{cutoff}: the cutoff must be a whole number >= 1, e.g. {name}@10")
+        if cutoff is not None and not 1 <= cutoff <= LARGEST_CUTOFF:
+            raise UsageError(f"{name}@{cutoff}: the cutoff must be from 1 to {LARGEST_CUTOFF}, e.g. {name}@10")
         if cutoff is not None and self.takes_cutoff == "none":
             raise UsageError(f"{name}@{cutoff}: {name} takes no cutoff, write {name}")
         rel = getattr(self, "rel", 1)
