@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from ..errors import UsageError, suggest
 from .report import Report, Row, p_text
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ TEST_HEADER = ["run", "measure", "difference", "interval", "p (Holm)", "p", "p t
 
 def render(report: Report, form: str) -> str:
     """The report in one of `FORMATS`."""
+    if form not in FORMATS:
+        raise UsageError(f"a report has no form {form!r}: {suggest(form, FORMATS)}")
     return FORMATS[form](report)
 
 
@@ -179,7 +182,8 @@ def to_latex(report: Report) -> str:
         return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
 
     def table(header: list[str], rows: list[list[str]], caption: str) -> str:
-        body = [" & ".join(row) + r" \\" for row in rows]
+        # After \\ a star or a bracket would be read as its option; the empty group keeps it a letter.
+        body = [("{}" if row[0][:1] in ("[", "*") else "") + " & ".join(row) + r" \\" for row in rows]
         return "\n".join(
             [
                 r"\begin{table}",

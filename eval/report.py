@@ -217,7 +217,7 @@ def write_report(report: Report, path: str | Path) -> None:
     from ..files import write_whole
     from .rendering import FORMATS, render
 
-    ending = Path(path).suffix.removeprefix(".")
+    ending = Path(path).suffix.removeprefix(".").lower()
     if ending not in FORMATS:
         raise UsageError(f"{path}: a report is written as {', '.join('.' + name for name in FORMATS)}, by the ending")
     with write_whole(path) as stream:
