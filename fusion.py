@@ -159,21 +159,3 @@ def _by_ranx(runs: Sequence[Run], method: str, params: dict[str, Any], facts: di
         raise UsageError(f"ranx's fusion {method!r} failed ({error}): it may need params, e.g. weights") from error
     data = {str(q): {d: float(np.float32(s)) for d, s in row.items()} for q, row in fused.to_dict().items()}
     return Run.from_dict(data, **facts)
-
-
-def place_beneath(reranked: Run, run: Run, **facts: Any) -> Run:
-    """`reranked`, and under it the rest of `run`'s candidates in their order.
-
-    The rest gets scores below the lowest reranked one, strictly decreasing and distinct even as float32, so that no tie
-    rule can move them. Queries are those of `run`; one that `reranked` lacks keeps its order with scores from -1 down.
-    """
-    rankings = []
-    for query_id in run:
-        top_ids, top_scores = reranked[query_id] if query_id in reranked else (np.array([], object), np.zeros(0))
-        above = set(top_ids.tolist())
-        rest = [doc_id for doc_id in run.ids(query_id) if doc_id not in above]
-        base = float(np.float32(top_scores.min())) if len(top_scores) else 0.0
-        step = max(1e-3, 4 * float(np.spacing(np.float32(abs(base) + 1e-3 * len(rest)))))
-        beneath = np.float32(base - step * np.arange(1, len(rest) + 1)).astype(np.float64)
-        rankings.append((query_id, [*top_ids.tolist(), *rest], np.concatenate([top_scores, beneath])))
-    return Run.from_rankings(rankings, **(reranked.facts() | facts))

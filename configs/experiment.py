@@ -25,6 +25,8 @@ from ..files import write_whole
 from ..index.manifest import library_versions
 from ..notices import collected_warnings
 from ..pipeline import Result, run_pipeline
+from ..records import Run
+from ..retrievers.indexed import Indexed
 from ..stage import Stage
 from .building import build_pipeline, check_stages
 from .schema import Config, file_name
@@ -42,6 +44,8 @@ class System:
     evaluation: Evaluation
     seconds: float = 0.0
     costs: list[dict[str, Any]] = field(default_factory=list)
+    #: What was cut, empty or missing on the way, one line each; the same after a rerun that did nothing.
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -78,19 +82,25 @@ def run_experiment(config: Config, out: str | Path | None = None) -> Experiment:
 
 
 def _report(config: Config, dataset: Dataset, systems: list[System], warnings: list[str]) -> Report:
-    queries = [query for part in (dataset.parts or {"": dataset}).values() for query in part.queries]
-    facts = {"dataset": dataset.id, "queries": f"{len(queries)}", "seed": str(config.runtime.seed)}
+    queries = len(systems[0].evaluation)
+    facts = {"dataset": dataset.id, "queries": f"{queries}", "seed": str(config.runtime.seed)}
     facts |= library_versions(("torch", "sentence-transformers"))
     return make_report(
         [system.evaluation for system in systems],
         title=f"{config.name}: {dataset.id}",
         baseline=config.baseline,
-        seconds={system.name: system.seconds / max(1, len(queries)) for system in systems},
-        warnings=warnings,
+        seconds={system.name: system.seconds / max(1, queries) for system in systems},
+        warnings=[*(note for system in systems for note in system.notes), *warnings],
         facts=facts,
-        query_texts={query.id: query.text for query in queries},
+        query_texts=_query_texts(dataset),
         seed=config.runtime.seed,
     )
+
+
+def _query_texts(dataset: Dataset) -> dict[str, str]:
+    if not dataset.parts:
+        return {query.id: query.text for query in dataset.queries}
+    return {f"{name}/{query.id}": query.text for name, part in dataset.parts.items() for query in part.queries}
 
 
 def first_pipeline(config: Config) -> Stage:
@@ -109,7 +119,7 @@ def _run_system(
 ) -> System:
     parts = dataset.parts or {"": dataset}
     evaluations: dict[str, Evaluation] = {}
-    system_seconds, costs = 0.0, []
+    seconds, costs, notes = 0.0, [], []
     for part, data in parts.items():
         if data.qrels is None:
             raise InputError(
@@ -121,11 +131,26 @@ def _run_system(
         done = run_pipeline(pipeline, data, folder / part, name=file_name(name))
         done.run.write(folder / part / f"{file_name(name)}.trec")
         evaluations[part] = evaluate(done.run, data.qrels, measures, name=name)
-        system_seconds += done.seconds
+        seconds += done.seconds
         costs += _cost_rows(part, done)
-    if dataset.parts:
-        return System(name, mean_of_parts(evaluations, name), system_seconds, costs)
-    return System(name, evaluations[""], system_seconds, costs)
+        notes += [f"{f'{part}/' if part else ''}{name}: {note}" for note in _notes(pipeline, done.run)]
+    evaluation = mean_of_parts(evaluations, name) if dataset.parts else evaluations[""]
+    return System(name, evaluation, seconds, costs, notes)
+
+
+def _notes(pipeline: Stage, run: Run) -> list[str]:
+    """Counts of what the pipeline's indexes and rerankers could not take whole."""
+    notes = []
+    for stage in pipeline.walk():
+        if isinstance(stage, Indexed):
+            manifest = stage.opened.manifest
+            for what in ("truncated_texts", "empty_texts"):
+                if manifest.counts.get(what):
+                    told = what.replace("_", " ")
+                    notes.append(f"{manifest.counts[what]:,} {told} among the {manifest.documents:,} documents indexed")
+    told_of = {"without_text": "candidates have no text and stay beneath", "truncated": "texts were cut for reranking"}
+    notes += [f"{run.provenance[what]:,} {told}" for what, told in told_of.items() if run.provenance.get(what)]
+    return notes
 
 
 def _cost_rows(part: str, done: Result) -> list[dict[str, Any]]:

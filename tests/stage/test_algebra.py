@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from cribble.errors import InputError, UsageError
-from cribble.fusion import fuse, normalise, place_beneath
+from cribble.fusion import fuse, normalise
 from cribble.records import Query, Run
 from cribble.stage import Then, rrf
 
@@ -147,24 +147,6 @@ def test_wrong_fusion_options_are_refused(method, options, message):
 def test_queries_that_one_run_lacks_are_fused_from_the_other():
     fused = fuse([Run.from_dict({"q1": {"a": 1.0}}), Run.from_dict({"q2": {"b": 1.0}})])
     assert fused.to_dict().keys() == {"q1", "q2"}
-
-
-@pytest.mark.parametrize("base", [1.0, -3.5, 1e6, 0.0, 1e-12, -2.5e7])
-def test_the_rest_goes_strictly_beneath_even_as_float32(base):
-    candidates = Run.from_dict({"q": {f"d{i:03}": 500.0 - i for i in range(500)}})
-    top = Run.from_dict({"q": {"d007": base + 1, "d003": base}}, score_kind="logit")
-    run = place_beneath(top, candidates)
-    assert run.ids("q") == ["d007", "d003"] + [d for d in candidates.ids("q") if d not in ("d007", "d003")]
-    narrow = run["q"].scores.astype(np.float32)
-    assert (np.diff(narrow[1:]) < 0).all()
-    assert run.score_kind == "logit"
-
-
-def test_a_query_without_reranked_documents_keeps_its_order():
-    candidates = Run.from_dict({"q": {"a": 3.0, "b": 2.0}, "r": {"c": 1.0}})
-    run = place_beneath(Run.from_dict({"r": {"c": 9.0}}), candidates)
-    assert run.ids("q") == ["a", "b"]
-    assert run.ids("r") == ["c"]
 
 
 def test_keys_tell_stages_apart(hashed):

@@ -29,7 +29,7 @@ def test_interrupted_run_goes_on_at_the_next_query_batch(hashed, by_length, quer
     again, rest = hashed(1), by_length()
     done = run_pipeline(again >> rest, queries, tmp_path, texts=texts)
     assert again.calls == [[]]  # only the check on zero queries
-    assert sum(rest.calls, []) == [query.id for query in queries[16:]]
+    assert [query_id for call in rest.calls for query_id in call] == [query.id for query in queries[16:]]
     assert done.run == (hashed(1) >> by_length())(queries, texts=texts)
     assert [(cost.label, cost.resumed) for cost in done.costs] == [("hashed1", 40), ("bylength", 16)]
 
