@@ -142,7 +142,7 @@ class FlatIndex:
         spec: EncoderSpec,
         corpus: str,
         total: int | None = None,
-        shard_documents: int = 16384,
+        shard_documents: int = 4096,
         similarity: str | None = None,
         storage: str = "float32",
         truncated: Callable[[], int] | None = None,
