@@ -167,9 +167,12 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
+    "|": r"\textbar{}",
     "▲": r"$^{\blacktriangle}$",
     "▼": r"$^{\blacktriangledown}$",
     "—": "--",
+    "–": "--",
+    "…": r"\dots{}",
     "×": r"$\times$",
     "≥": r"$\geq$",
 }
@@ -212,7 +215,8 @@ def to_latex(report: Report) -> str:
     tests = tests_table(report)
     if tests:
         body = [[clean(cell) for cell in row] for row in tests]
-        parts.append(table(TEST_HEADER, body, f"Differences from {clean(report.baseline or '')}."))
+        told = " ".join(clean(note) for note in [f"Differences from {report.baseline}.", *test_notes(report)])
+        parts.append(table(TEST_HEADER, body, told))
     return "% needs \\usepackage{booktabs,amssymb}\n" + "\n\n".join(parts) + "\n"
 
 

@@ -74,9 +74,14 @@ class Report:
         """One sentence: the best run by the main measure, and how it stands to the baseline."""
         row = max(self.rows, key=lambda row: row.evaluation.mean(self.main))
         low, high = row.intervals[str(self.main)]
-        text = f"{row.name} is best by {self.main}: {row.evaluation.mean(self.main):.4f} [{low:.3f}, {high:.3f}]"
+        equal = [other.name for other in self.rows if other.name in self.best(self.main)]
         if len(self.rows) == 1:
-            text = text.replace("is best by", "has", 1).replace(f"{self.main}:", f"{self.main}")
+            text = f"{row.name} has {self.main}"
+        elif len(equal) > 1:
+            text = f"{', '.join(equal[:-1])} and {equal[-1]} are best by {self.main}:"
+        else:
+            text = f"{row.name} is best by {self.main}:"
+        text += f" {row.evaluation.mean(self.main):.4f} [{low:.3f}, {high:.3f}]"
         difference = self.difference(row.name, self.main)
         if difference is not None:
             text += (
