@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
+import numpy as np
+import pyarrow as pa
+
 from .errors import InputError
+
+_LINE_FEED, _RETURN = b"\n\r"
+#: Bytes looked at together: few enough for the processor's cache.
+_PIECE = 1 << 17
 
 
 def file_kind(path: str | Path) -> str:
@@ -33,9 +40,10 @@ def open_existing(path: str | Path) -> IO[bytes]:
         raise InputError(f"{path} does not exist")
     if path.is_dir():
         raise InputError(f"{path} is a folder, expected a file")
-    if path.name.endswith(".gz"):
-        return cast(IO[bytes], gzip.open(path, "rb"))
-    return path.open("rb")
+    try:
+        return cast(IO[bytes], gzip.open(path, "rb")) if path.name.endswith(".gz") else path.open("rb")
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read ({error.strerror}): change its permissions") from error
 
 
 @contextmanager
@@ -58,6 +66,10 @@ def write_whole(path: str | Path) -> Iterator[IO[bytes]]:
         aside.unlink(missing_ok=True)
 
 
+#: What reading a gzip file raises when it is cut short or damaged.
+GZIP_ERRORS = (gzip.BadGzipFile, EOFError, zlib.error)
+
+
 def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     """(line number from 1, line) of a UTF-8 file, without line ends, a byte-order mark and blank lines."""
     with open_existing(path) as stream:
@@ -71,5 +83,56 @@ def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:
                     ) from error
                 if line.strip():
                     yield number, line
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        except GZIP_ERRORS as error:
             raise InputError(f"{path}: broken gzip data ({error}): fetch or write the file again") from error
+
+
+class RegularText:
+    """A byte stream for Arrow's CSV reader that raises `ArrowInvalid` at the first irregular place.
+
+    Regular is text whose only white space are single delimiters within lines and line ends (LF or CRLF). Columns between
+    delimiters are then what splitting at white space gives. Looks at whole blocks, at the speed of memory.
+    """
+
+    closed = False
+
+    def __init__(self, stream: IO[bytes], delimiter: str) -> None:
+        self._stream, self._delimiter, self._last = stream, np.uint8(ord(delimiter)), np.uint8(_LINE_FEED)
+
+    def read_buffer(self, size: int) -> pa.Buffer:
+        """The next `size` bytes, or what is left. Arrow asks for buffers where a stream has this method."""
+        block = pa.allocate_buffer(size, resizable=True)
+        end = 0
+        while end < size and (got := self._stream.readinto(memoryview(block)[end:])):  # type: ignore[attr-defined]
+            end += got
+        block.resize(end)
+        text = np.frombuffer(block, np.uint8)
+        for start in range(0, end, _PIECE):
+            piece = text[max(start - 1, 0) : start + _PIECE]
+            if not self._is_regular(piece if start else np.append(self._last, piece)):
+                raise pa.ArrowInvalid("irregular white space")
+        if not end and self._last == self._delimiter:
+            raise pa.ArrowInvalid("white space at the end")
+        self._last = text[-1] if end else self._last
+        return block
+
+    def read(self, size: int) -> bytes:
+        """As `read_buffer`; what has it counts as a file."""
+        data: bytes = self.read_buffer(size).to_pybytes()
+        return data
+
+    def close(self) -> None:
+        """The stream's owner closes it."""
+
+    def _is_regular(self, text: np.ndarray) -> bool:
+        """Whether text[1:] is regular after text[0]."""
+        first, second = text[:-1], text[1:]
+        white = text <= 0x20
+        expected = np.count_nonzero(second == self._delimiter) + np.count_nonzero(second == _LINE_FEED)
+        expected += np.count_nonzero(second == _RETURN)
+        if ((first == _RETURN) & (second != _LINE_FEED)).any():
+            return False
+        if np.count_nonzero(white[1:]) != expected:
+            return False
+        pairs = white[:-1] & white[1:]
+        return not (pairs.any() and (pairs & ((second != _LINE_FEED) | (first == self._delimiter))).any())

@@ -5,6 +5,7 @@ Text ids are compared, sorted and looked up by the million; doing so in Python o
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -18,6 +19,8 @@ _MIX2 = np.uint64(0xBF58476D1CE4E5B9)
 #: _LOW_BYTES[n] keeps the n lowest bytes of a word.
 _LOW_BYTES = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)
 _BLOCK = 1 << 16
+#: Ids with more bytes are handled one by one: a single one of a megabyte would make a column of many megabytes.
+_LONG = 256
 
 
 def id_column(ids: Iterable[str] | pa.Array | pa.ChunkedArray, what: str = "id") -> pa.Array:
@@ -26,6 +29,9 @@ def id_column(ids: Iterable[str] | pa.Array | pa.ChunkedArray, what: str = "id")
         if ids.null_count:
             row = pc.index(ids.is_null(), True).as_py()
             raise InputError(f"{what}: row {row + 1} of {len(ids)} is null, expected an id")
+        kind = ids.type.value_type if pa.types.is_dictionary(ids.type) else ids.type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+            raise InputError(f"{what}: a column of type {ids.type}, expected strings: convert ids with cast('string')")
         if isinstance(ids, pa.ChunkedArray):
             return joined_ids(ids.chunks)
         return ids if ids.type == pa.large_string() else ids.cast(pa.large_string())
@@ -86,6 +92,8 @@ def words(ids: pa.Array) -> Iterator[np.ndarray]:
         word = every_byte[at]
         word &= _LOW_BYTES[np.clip(lengths - position, 0, 8)]
         yield word.byteswap(inplace=True)
+    if not padded[: last - first].all():
+        yield lengths.astype(np.uint64)  # with NUL bytes the padding is ambiguous: the shorter one comes first
 
 
 def _offsets(ids: pa.Array) -> np.ndarray:
@@ -103,6 +111,8 @@ def hashes(ids: pa.Array, seed: np.ndarray | int = 0) -> np.ndarray:
         rows = slice(start, start + _BLOCK)
         column = ids[rows]
         lengths = np.diff(_offsets(column))
+        if len(column) and lengths.max() > _LONG:
+            column, lengths = _digest_long(column, lengths)
         block = _scramble(state[rows] ^ lengths.astype(np.uint64))
         for position, word in enumerate(words(column)):
             mixed = _scramble(block ^ word)
@@ -110,6 +120,15 @@ def hashes(ids: pa.Array, seed: np.ndarray | int = 0) -> np.ndarray:
             block = np.where(lengths > 8 * position, mixed, block) if position else mixed
         state[rows] = block
     return state
+
+
+def _digest_long(ids: pa.Array, lengths: np.ndarray) -> tuple[pa.Array, np.ndarray]:
+    """`ids` with a digest in the place of each long one, and their lengths."""
+    texts = ids.to_pylist()
+    for row in np.flatnonzero(lengths > _LONG).tolist():
+        texts[row] = hashlib.blake2b(texts[row].encode(), digest_size=16).hexdigest()
+    digested = pa.array(texts, pa.large_string())
+    return digested, np.diff(_offsets(digested))
 
 
 def _scramble(value: np.ndarray) -> np.ndarray:
@@ -123,10 +142,15 @@ def _scramble(value: np.ndarray) -> np.ndarray:
 
 def order_descending(ids: pa.Array, groups: np.ndarray) -> np.ndarray:
     """Row order (n,) that sorts by `groups` ascending, then by id descending in byte order."""
-    keys = list(words(ids))
-    order = np.argsort(~keys[-1])  # nothing was sorted before it, so this first and dearest sort needs not be stable
-    for key in reversed(keys[:-1]):
-        order = order[np.argsort(~key[order], kind="stable")]
+    if len(ids) and np.diff(_offsets(ids)).max() > _LONG:
+        order = pc.array_sort_indices(ids, order="descending").to_numpy().astype(np.int64)
+    else:
+        keys = list(words(ids))
+        order = np.argsort(
+            ~keys[-1]
+        )  # nothing was sorted before it, so this first and dearest sort needs not be stable
+        for key in reversed(keys[:-1]):
+            order = order[np.argsort(~key[order], kind="stable")]
     if len(groups):
         groups = groups - groups.min()
         groups = groups.astype(np.min_scalar_type(int(groups.max())))  # narrow integers are sorted in linear time

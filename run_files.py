@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from .errors import InputError, UsageError
-from .files import file_kind, numbered_lines, open_existing, run_name, write_whole
-from .ids import joined_ids
+from .files import GZIP_ERRORS, RegularText, file_kind, numbered_lines, open_existing, run_name, write_whole
+from .ids import id_column, joined_ids
 from .records import Qrels, Run
 from .request_files import read_requests
 
@@ -36,32 +36,31 @@ _RUN_COLUMNS = ["query", "q0", "document", "rank", "score", "tag"]
 def read_run(path: str | Path, *, name: str | None = None, score_kind: str = "") -> Run:
     """Read a run by its file's ending. Rows of a query may lie apart; the rank column is ignored, scores decide."""
     kind = file_kind(path)
-    name = name or run_name(path)
     if kind == "jsonl":
         return read_requests(path, name=name, score_kind=score_kind).run
     if kind == "parquet":
         return _read_parquet(path, name=name, score_kind=score_kind)
     try:
         table = _read_trec_fast(path)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, zlib.error):
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, *GZIP_ERRORS):
         table = _read_trec_slow(path)
+    if not len(table[0]):
+        logger.warning("%s holds no rows", path)
     try:
-        return _run_of_rows(*table, name=name, score_kind=score_kind)
+        return _run_of_rows(*table, name=name or run_name(path), score_kind=score_kind)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
 def _read_trec_fast(path: str | Path) -> tuple[pa.Array, pa.Array, np.ndarray]:
+    """Columns of a regular file; `ArrowInvalid` for any other."""
     with open_existing(path) as stream:
-        first = stream.readline()
-    if not first.strip():
-        raise pa.ArrowInvalid("empty first line")
-    compression = "gzip" if Path(path).name.endswith(".gz") else None
-    with pa.input_stream(str(path), compression=compression) as source:
+        delimiter = "\t" if b"\t" in stream.readline(1 << 20) else " "
+        stream.seek(0)
         table = pacsv.read_csv(
-            source,
+            RegularText(stream, delimiter),
             pacsv.ReadOptions(column_names=_RUN_COLUMNS, block_size=1 << 21),
-            pacsv.ParseOptions(delimiter="\t" if b"\t" in first else " ", quote_char=False, double_quote=False),
+            pacsv.ParseOptions(delimiter=delimiter, quote_char=False, double_quote=False),
             pacsv.ConvertOptions(
                 column_types={
                     "query": pa.dictionary(pa.int32(), pa.string()),
@@ -76,49 +75,44 @@ def _read_trec_fast(path: str | Path) -> tuple[pa.Array, pa.Array, np.ndarray]:
     queries = table["query"].combine_chunks()
     if isinstance(queries, pa.ChunkedArray):
         queries = queries.unify_dictionaries().chunk(0)
-    if pc.any(pc.match_substring_regex(queries.dictionary, _ODD_ID + "|^#")).as_py():
-        raise pa.ArrowInvalid("an odd query id")
+    if not {"#", ""}.isdisjoint(queries.dictionary.to_pylist()):
+        raise pa.ArrowInvalid("perhaps a comment, or a byte-order mark alone")
     documents, scores = table["document"].chunks, table["score"].chunks
-    if any(map(_has_odd_id, documents)):
-        raise pa.ArrowInvalid("an odd document id")
     del table  # its columns are freed piece by piece while they are joined
     ids = joined_ids(documents)
     return queries, ids, pa.concat_arrays(scores).to_numpy()
 
 
-#: An empty id, or one with white space or control characters: other separators are mixed in, so read it line by line.
-_ODD_ID = r"[\x00-\x20]|^$"
-
-
-def _has_odd_id(ids: pa.StringArray) -> bool:
-    """`_ODD_ID` for a whole column, at the speed of memory."""
-    offsets = np.frombuffer(ids.buffers()[1], np.int32)[ids.offset : ids.offset + len(ids) + 1]
-    data = ids.buffers()[2]
-    if len(ids) and data is None:
-        return True
-    text = np.frombuffer(data or b"", np.uint8)[offsets[0] : offsets[-1]]
-    return bool((text <= 0x20).any() or (offsets[1:] == offsets[:-1]).any())
-
-
 def _read_trec_slow(path: str | Path) -> tuple[pa.Array, pa.Array, np.ndarray]:
     queries, documents, scores = [], [], []
     for number, line in numbered_lines(path):
-        if line.startswith("#"):
-            continue
-        fields = line.split()
+        fields = _fields(line)
+        score = _number(fields[4]) if len(fields) == 6 else None
+        if fields[0] == "#" or (line.startswith("#") and score is None):
+            continue  # a comment; a row may have a query called "#1"
         if len(fields) != 6:
             raise InputError(
                 f"{path}:{number}: {len(fields)} fields, expected 6 (query Q0 document rank score tag): {line[:80]!r}"
             )
-        try:
-            scores.append(float(fields[4]))
-        except ValueError as error:
-            raise InputError(f"{path}:{number}: the score {fields[4]!r} is no number") from error
+        if score is None:
+            raise InputError(f"{path}:{number}: the score {fields[4]!r} is no number")
+        scores.append(score)
         queries.append(fields[0])
         documents.append(fields[2])
-    if not queries:
-        logger.warning("%s holds no rows", path)
     return pa.array(queries, pa.string()).dictionary_encode(), pa.array(documents, pa.large_string()), np.array(scores)
+
+
+def _fields(line: str) -> list[str]:
+    """The line split at ASCII white space, as trec_eval does: an id may hold a no-break or an ideographic space."""
+    return [field.decode() for field in line.encode().split()]
+
+
+def _number(text: str) -> float | None:
+    """The decimal number, `nan` or `inf` that `text` spells, or None; without Python's own 1_000."""
+    try:
+        return float(text) if "_" not in text and text.isascii() else None
+    except ValueError:
+        return None
 
 
 def _run_of_rows(queries: pa.DictionaryArray, documents: pa.Array, scores: np.ndarray, **facts: Any) -> Run:
@@ -131,32 +125,34 @@ def _run_of_rows(queries: pa.DictionaryArray, documents: pa.Array, scores: np.nd
     return Run(query_ids, offsets, documents, scores, **facts)
 
 
-def _read_parquet(path: str | Path, *, name: str, score_kind: str) -> Run:
+def _read_parquet(path: str | Path, *, name: str | None, score_kind: str) -> Run:
     import pyarrow.parquet as pq
 
-    if not Path(path).exists():
-        raise InputError(f"{path} does not exist")
+    with open_existing(path) as stream:
+        try:
+            file = pq.ParquetFile(stream, page_checksum_verification=True)
+            missing = {"query", "document", "score"} - set(file.schema_arrow.names)
+            if missing:
+                raise InputError(
+                    f"{path}: the column {min(missing)!r} is missing, found {', '.join(file.schema_arrow.names)}"
+                )
+            table = file.read(["query", "document", "score"])
+            kept = json.loads((file.schema_arrow.metadata or {}).get(b"cribble.run", b"{}"))
+        except (pa.ArrowException, OSError, EOFError, zlib.error, json.JSONDecodeError) as error:
+            raise InputError(f"{path}: no parquet file, or a broken one ({error}): write it again") from error
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: no parquet file ({error})") from error
-    for column in ("query", "document", "score"):
-        if column not in table.column_names:
-            raise InputError(f"{path}: the column {column!r} is missing, found {', '.join(table.column_names)}")
-    meta = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-    queries = table["query"].cast(pa.string()).combine_chunks().dictionary_encode()
-    if isinstance(queries, pa.ChunkedArray):
-        queries = queries.unify_dictionaries().combine_chunks()
-    kept = json.loads(meta.get("cribble.run", "{}"))
-    run = _run_of_rows(
-        queries,
-        table["document"],
-        table["score"].to_numpy(),
-        name=kept.get("name", name),
-        score_kind=score_kind or kept.get("score_kind", ""),
-        provenance=kept.get("provenance"),
-    )
-    return run.select(kept["queries"]) if kept.get("queries") else run
+        run = _run_of_rows(
+            id_column(table["query"], "query id").dictionary_encode(),
+            table["document"],
+            table["score"].cast(pa.float64()).to_numpy(),
+            name=name or kept.get("name", run_name(path)),
+            score_kind=score_kind or kept.get("score_kind", ""),
+            provenance=kept.get("provenance"),
+        )
+    except (InputError, pa.ArrowException) as error:
+        raise InputError(f"{path}: {error}") from error
+    # Queries without documents are in no row; queries that someone else added are in no list.
+    return run.select(dict.fromkeys([*kept.get("queries", ()), *run.query_ids]))
 
 
 def write_run(run: Run, path: str | Path) -> None:
@@ -167,39 +163,59 @@ def write_run(run: Run, path: str | Path) -> None:
     if kind == "parquet":
         _write_parquet(run, path)
         return
-    _refuse_white_space(run.query_ids, path, "query id")
-    _refuse_white_space(run.doc_ids, path, "document id")
-    tag = "_".join(run.name.split()) or "cribble"
+    _refuse_unwritable(run.query_ids, path, "query id", _NO_FIRST_FIELD)
+    _refuse_unwritable(run.doc_ids, path, "document id", _NO_FIELD)
+    empty = int((np.diff(run.offsets) == 0).sum())
+    if empty:
+        logger.warning(
+            "%s: %d queries without documents are not in the file, as TREC has no line for them", path, empty
+        )
+    q0, tag, space = (pa.scalar(text, pa.large_string()) for text in ("Q0", f"{_tag(run.name)}\n", " "))
     rank = np.arange(run.num_rows) - np.repeat(run.offsets[:-1], np.diff(run.offsets)) + 1
     query_of_row = run.query_of_row
-    query_ids = pa.array(run.query_ids, pa.string())
+    query_ids = pa.array(run.query_ids, pa.large_string())
     with write_whole(path) as stream:
         for start in range(0, run.num_rows, 1 << 18):
             rows = slice(start, start + (1 << 18))
             lines = pc.binary_join_element_wise(
                 query_ids.take(pa.array(query_of_row[rows])),
-                "Q0",
-                run.doc_ids[rows].cast(pa.string()),
-                pa.array(rank[rows]).cast(pa.string()),
-                pa.array(run.scores[rows]).cast(pa.string()),
-                f"{tag}\n",
-                " ",
+                q0,
+                run.doc_ids[rows],
+                pa.array(rank[rows]).cast(pa.large_string()),
+                pa.array(run.scores[rows]).cast(pa.large_string()),
+                tag,
+                space,
             )
-            stream.write(b"".join(memoryview(part) for part in _text_buffers(lines)))
+            stream.write(_text(lines))
 
 
-def _text_buffers(lines: pa.Array) -> Iterable[Any]:
-    offsets = np.frombuffer(lines.buffers()[1], np.int32)
-    yield lines.buffers()[2].slice(0, int(offsets[len(lines)])) if len(lines) else b""
+def _tag(name: str) -> str:
+    return "_".join(name.split()) or "cribble"
 
 
-def _refuse_white_space(ids: Iterable[str] | pa.Array, path: str | Path, what: str) -> None:
+def _text(lines: pa.LargeStringArray) -> memoryview:
+    """All strings of a fresh array, one after the other."""
+    end = int(np.frombuffer(lines.buffers()[1], np.int64)[len(lines)])
+    return memoryview(lines.buffers()[2])[:end]
+
+
+#: What an id can't be in a TREC file: empty, or with ASCII white space; as a line's first field also not what readers
+#: take for a comment or for a byte-order mark.
+_NO_FIELD = r"[\t-\r ]|^$"
+_NO_FIRST_FIELD = _NO_FIELD + r"|^#$|^\x{FEFF}"
+#: The same for columns between tabs, which are read without white space around them.
+_NO_COLUMN = r"[\t-\r]|^$|^\s|\s$"
+_NO_FIRST_COLUMN = _NO_COLUMN + r"|^#$|^# |^\x{FEFF}"
+
+
+def _refuse_unwritable(ids: Iterable[str] | pa.Array, path: str | Path, what: str, pattern: str) -> None:
     column = ids if isinstance(ids, pa.Array) else pa.array(ids, pa.large_string())
-    bad = pc.match_substring_regex(column, r"\s|^$")
+    bad = pc.match_substring_regex(column, pattern)
     if pc.any(bad).as_py():
         value = column.filter(bad)[0].as_py()
         raise InputError(
-            f"{path}: the {what} {value!r} is empty or has white space, which TREC files can't hold: write .parquet"
+            f"{path}: the {what} {value!r} is empty, has white space or reads as a comment, which this form can't hold: "
+            "write .parquet (runs) or rename it"
         )
 
 
@@ -220,7 +236,7 @@ def _write_parquet(run: Run, path: str | Path) -> None:
         }
     ).replace_schema_metadata({"cribble.run": json.dumps(meta, default=str)})
     with write_whole(path) as stream:
-        pq.write_table(table, stream, compression="zstd")
+        pq.write_table(table, stream, compression="zstd", write_page_checksum=True)
 
 
 # ---- judgements ---------------------------------------------------------------------------------------------------------
@@ -231,26 +247,27 @@ def read_qrels(path: str | Path, *, name: str | None = None) -> Qrels:
     no number is a header; without one every line is kept. A pair judged twice alike is counted, differently is refused.
     """
     data: dict[str, dict[str, int]] = {}
-    repeated = 0
-    for n, (number, line) in enumerate(numbered_lines(path)):
-        if line.startswith("#"):
+    repeated, first = 0, True
+    for number, line in numbered_lines(path):
+        fields = _qrels_fields(line)
+        comment = line.startswith("#") and (len(fields) not in (3, 4) or _number(fields[-1]) is None)
+        if comment or line.startswith("# "):
             continue
-        fields = [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
         if len(fields) not in (3, 4):
             raise InputError(
                 f"{path}:{number}: {len(fields)} fields, expected 3 (query document label) or 4 (TREC): {line[:80]!r}"
             )
         query_id, doc_id, label = fields[0], fields[-2], fields[-1]
-        try:
-            value = float(label)
-            if value != int(value):
-                raise ValueError
-        except (ValueError, OverflowError) as error:
-            if n == 0:
-                continue
-            raise InputError(f"{path}:{number}: the label {label!r} is no whole number") from error
+        value = _number(label)
+        header, first = first and value is None and label.replace("-", "").replace("_", "").isalpha(), False
+        if header:
+            continue
+        if value is None or not value.is_integer():
+            raise InputError(f"{path}:{number}: the label {label!r} is no whole number")
+        if not query_id or not doc_id:
+            raise InputError(f"{path}:{number}: the {'document' if query_id else 'query'} id is empty: {line[:80]!r}")
         row = data.setdefault(query_id, {})
-        if row.get(doc_id, int(value)) != int(value):
+        if row.get(doc_id, value) != value:
             raise InputError(
                 f"{path}:{number}: query {query_id!r} and document {doc_id!r} are judged {row[doc_id]} and {int(value)}: keep one"
             )
@@ -261,12 +278,17 @@ def read_qrels(path: str | Path, *, name: str | None = None) -> Qrels:
     return Qrels.from_dict(data, name=name or str(path))
 
 
+def _qrels_fields(line: str) -> list[str]:
+    """Columns between tabs, where ids may hold spaces; else fields between white space."""
+    columns = [field.strip() for field in line.split("\t")]
+    return columns if len(columns) in (3, 4) else _fields(line)
+
+
 def write_qrels(qrels: Qrels, path: str | Path) -> None:
     """Write judgements: BEIR's columns with header for `.tsv`, TREC's four otherwise."""
     beir = Path(path).name.removesuffix(".gz").endswith(".tsv")
-    if not beir:
-        _refuse_white_space(qrels.query_ids, path, "query id")
-        _refuse_white_space(qrels.doc_ids, path, "document id")
+    _refuse_unwritable(qrels.query_ids, path, "query id", _NO_FIRST_COLUMN if beir else _NO_FIRST_FIELD)
+    _refuse_unwritable(qrels.doc_ids, path, "document id", _NO_COLUMN if beir else _NO_FIELD)
     with write_whole(path) as stream:
         if beir:
             stream.write(b"query-id\tcorpus-id\tscore\n")
