@@ -88,7 +88,7 @@ ROWS = [
     # ---- corpora
     Row("empty corpus", "index beir:b --retriever bm25 --out i", INPUT, r"corpus\.jsonl holds no records", {"b/corpus.jsonl": ""}),
     Row("corpus missing", "index beir:b --retriever bm25 --out i", USAGE, r"beir:b.* has no documents", {"b/corpus.jsonl": None}),
-    Row("queries missing", "index beir:b --retriever bm25 --out i", INPUT, r"beir:b.*queries\.jsonl", {"b/queries.jsonl": None}),
+    Row("queries missing", "index beir:b --retriever bm25 --out i", INPUT, r"b: no BEIR folder: expected queries\.jsonl", {"b/queries.jsonl": None}),
     Row("corpus twice", "index beir:b --retriever bm25 --out i", SETUP, r"corpus\.jsonl and corpus\.jsonl\.gz are both there: remove one", {"b/corpus.jsonl.gz": MORE}),
     Row("corpus line no JSON", "index beir:b --retriever bm25 --out i", INPUT, r"corpus\.jsonl:2: no JSON .*expected one object a line", {"b/corpus.jsonl": MORE + "{nonsense\n"}),
     Row("corpus line cut short", "index beir:b --retriever bm25 --out i", INPUT, r"corpus\.jsonl:2: no JSON", {"b/corpus.jsonl": MORE + MORE[:20]}),
