@@ -18,7 +18,7 @@ from .records import Run
 from .stage import Stage
 
 #: Documents or query-document pairs a second.
-_RATES = {"bm25": 10_000.0, "dense": 80.0, "maxsim": 80.0, "cross-encoder": 60.0}
+_RATES = {"bm25": 5_000.0, "dense": 30.0, "maxsim": 30.0, "cross-encoder": 25.0}
 _DENSE_BYTES = 384 * 4
 
 
