@@ -29,7 +29,7 @@ def read_requests(path: str | Path, *, name: str | None = None, score_kind: str 
         try:
             row = json.loads(line)
             query, candidates = _request(row)
-            ids = [str(c["docid"]) for c in candidates]
+            ids = [_text(c, "docid") for c in candidates]
             scores = [float(c.get("score", len(ids) - i)) for i, c in enumerate(candidates)]
             for doc_id, c in zip(ids, candidates, strict=True):
                 document = _request_document(doc_id, c.get("doc", c.get("content")))
@@ -52,10 +52,17 @@ def read_requests(path: str | Path, *, name: str | None = None, score_kind: str 
 def _request(row: dict[str, Any]) -> tuple[Query, list[dict[str, Any]]]:
     if "hits" in row:
         hits = row["hits"]
-        query = row["query"]
-        return Query(str(hits[0]["qid"] if hits else row["qid"]), str(query)), hits
+        return Query(_text(hits[0] if hits else row, "qid"), _text(row, "query")), hits
     query = row["query"]
-    return Query(str(query["qid"]), str(query["text"])), row["candidates"]
+    return Query(_text(query, "qid"), _text(query, "text")), row["candidates"]
+
+
+def _text(row: dict[str, Any], field: str) -> str:
+    """A field that must be there; numbers are taken as text, as ids often are numbers."""
+    value = row[field]
+    if not isinstance(value, str | int | float):
+        raise TypeError(f"{field} is of type {type(value).__name__}, expected a text")
+    return str(value)
 
 
 def _request_document(doc_id: str, doc: Any) -> Document | None:
@@ -63,8 +70,9 @@ def _request_document(doc_id: str, doc: Any) -> Document | None:
         return None
     if isinstance(doc, str):
         return Document(doc_id, doc)
-    text = doc.get("text", doc.get("contents", doc.get("segment", doc.get("body", ""))))
-    return Document(doc_id, str(text), str(doc.get("title") or ""))
+    field = next((name for name in ("text", "contents", "segment", "body", "title") if name in doc), "text")
+    title = str(doc.get("title") or "")
+    return Document(doc_id, _text(doc, field) if field != "title" else "", title)
 
 
 def write_requests(

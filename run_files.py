@@ -203,8 +203,8 @@ def _text(lines: pa.LargeStringArray) -> memoryview:
 #: take for a comment or for a byte-order mark.
 _NO_FIELD = r"[\t-\r ]|^$"
 _NO_FIRST_FIELD = _NO_FIELD + r"|^#$|^\x{FEFF}"
-#: The same for columns between tabs, which are read without white space around them.
-_NO_COLUMN = r"[\t-\r]|^$|^\s|\s$"
+#: The same for columns between tabs, which are read without spaces around them.
+_NO_COLUMN = r"[\t-\r]|^$|^ | $"
 _NO_FIRST_COLUMN = _NO_COLUMN + r"|^#$|^# |^\x{FEFF}"
 
 
@@ -280,7 +280,7 @@ def read_qrels(path: str | Path, *, name: str | None = None) -> Qrels:
 
 def _qrels_fields(line: str) -> list[str]:
     """Columns between tabs, where ids may hold spaces; else fields between white space."""
-    columns = [field.strip() for field in line.split("\t")]
+    columns = [field.strip(" ") for field in line.split("\t")]
     return columns if len(columns) in (3, 4) else _fields(line)
 
 

@@ -299,7 +299,7 @@ def test_fast_and_slow_readers_agree(tmp_path_factory, rows, noise, delimiter, e
 def test_regular_files_take_the_fast_road(tmp_path):
     rng = np.random.default_rng(2)
     for end in ("\n", "\r\n"):
-        lines = [f"q{i // 50}\tQ0\td{i}\t1\t{score}\tt" for i, score in enumerate(rng.normal(size=200_000))]
+        lines = [f"q{i // 50}\tQ0\td{i}\t1\t{score}\tt" for i, score in enumerate(rng.normal(size=60_000))]
         path = written(tmp_path, end.join(lines) + end)  # several blocks
         assert outcome(_read_trec_fast, path) == outcome(_read_trec_slow, path)
         assert outcome(_read_trec_fast, path) is not None
