@@ -86,7 +86,7 @@ def _read_trec_fast(path: str | Path) -> tuple[pa.Array, pa.Array, np.ndarray]:
 def _read_trec_slow(path: str | Path) -> tuple[pa.Array, pa.Array, np.ndarray]:
     queries, documents, scores = [], [], []
     for number, line in numbered_lines(path):
-        fields = _fields(line)
+        fields = _run_fields(line)
         score = _number(fields[4]) if len(fields) == 6 else None
         if fields[0] == "#" or (line.startswith("#") and score is None):
             continue  # a comment; a row may have a query called "#1"
@@ -100,6 +100,13 @@ def _read_trec_slow(path: str | Path) -> tuple[pa.Array, pa.Array, np.ndarray]:
         queries.append(fields[0])
         documents.append(fields[2])
     return pa.array(queries, pa.string()).dictionary_encode(), pa.array(documents, pa.large_string()), np.array(scores)
+
+
+def _run_fields(line: str) -> list[str]:
+    """The fields of a run's row; behind the last of five tabs the tag may hold blanks, as in trec_eval's test data."""
+    row, _, tag = line.rpartition("\t")
+    fields = _fields(row)
+    return [*fields, tag] if line.count("\t") == 5 and len(fields) == 5 and tag.strip() else _fields(line)
 
 
 def _fields(line: str) -> list[str]:

@@ -443,3 +443,13 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, ending):
     assert "OSError 27" in done.stdout, done.stderr
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_tag_behind_a_tab_may_hold_blanks(tmp_path):
+    """trec_eval's own test data has such rows; six fields between tabs are no doubt about what is what."""
+    path = tmp_path / "run.trec"
+    path.write_text("q1\tQ0\ta\t1\t  2.5\tmy tag\nq1\tQ0\tb\t2\t1.5\tplain\n")
+    assert Run.read(path).to_dict() == {"q1": {"a": 2.5, "b": 1.5}}
+    path.write_text("q1\tQ0\ta b\t1\t2.5\tmy tag\n")
+    with pytest.raises(InputError, match="8 fields, expected 6"):
+        Run.read(path)
