@@ -68,7 +68,7 @@ def build_one(count: int, shard_documents: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, nargs="+", default=[20_000, 200_000])
-    parser.add_argument("--shard-documents", type=int, default=16384)
+    parser.add_argument("--shard-documents", type=int, default=4096)
     parser.add_argument("--one", action="store_true", help="build in this process and print JSON")
     arguments = parser.parse_args()
     if arguments.one:
