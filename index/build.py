@@ -272,6 +272,14 @@ def _describe(root: Path, plan: Plan, writer: ShardWriter, entries: list[dict[st
 # ---- the corpus as it passes -----------------------------------------------------------------------------------------
 
 
+def fingerprint(documents: Iterable[Document], corpus: str) -> str:
+    """SHA-256 over all ids, texts and titles in order: what a manifest records of its corpus."""
+    digest = hashlib.sha256()
+    for document in documents:
+        _feed(digest, [document], corpus)
+    return digest.hexdigest()
+
+
 def _feed(digest: Any, documents: list[Document], corpus: str) -> None:
     """Add the documents to the running fingerprint; lengths go first, so that fields cannot run into each other."""
     for document in documents:

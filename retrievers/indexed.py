@@ -8,7 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from ..errors import UsageError, suggest
+from ..errors import SetupError, UsageError, suggest
+from ..index.build import fingerprint
+from ..index.manifest import MANIFEST, read_manifest
 from ..records import TextSource
 from ..registry import check_type, make, option_names
 
@@ -40,16 +42,44 @@ class Indexed:
     def build(cls, dataset: Dataset, path: str | Path, *, overwrite: bool = False, **options: Any) -> Self:
         """Build the index of a dataset's documents in the folder `path`, and return the retriever over it.
 
-        A killed build goes on where it stopped. `options` are the build's (`build_options`) and the retriever's own;
-        any other raises `UsageError`.
+        A killed build goes on where it stopped. An index that is whole is used, after a look at the documents, or
+        refused with `SetupError` where it is of others or was built with other options. `options` are the build's
+        (`build_options`) and the retriever's own; any other raises `UsageError`.
         """
         own = set(option_names(cls)) - {"index"}
         cls.check_build_options(options, own)
         chosen = {name: value for name, value in options.items() if name in own}
         retriever: Self = make("retrievers", cls.registered_name, {"index": path} | chosen)
         building = {name: options[name] for name in (*cls.build_options, *cls.shared_options) if name in options}
-        cls.build_index(dataset, path, overwrite=overwrite, options=building)
+        if (Path(path) / MANIFEST).exists() and not overwrite:
+            cls._refuse_another(dataset, Path(path), building)
+        else:
+            cls.build_index(dataset, path, overwrite=overwrite, options=building)
         return retriever
+
+    @classmethod
+    def _refuse_another(cls, dataset: Dataset, path: Path, options: Mapping[str, Any]) -> None:
+        """Raise unless the whole index in `path` is of these documents and, as far as they are given, these options.
+
+        A model is not looked at here: the retriever refuses one that is not the recorded encoder when it is loaded.
+        """
+        manifest = read_manifest(path)
+        recorded: dict[str, Any] = {"shard_documents": manifest.plan.shard_documents, **manifest.options}
+        if manifest.encoder is not None:
+            recorded |= {name: value for name, value in manifest.encoder.to_json().items() if name != "model"}
+        lines = [
+            f"{name}: {value!r} asked for, {recorded[name]!r} recorded"
+            for name, value in options.items()
+            if name in recorded and value is not None and recorded[name] != value
+        ]
+        if manifest.kind not in cls.index_kinds:
+            lines = [f"kind: {' or '.join(cls.index_kinds)} asked for, {manifest.kind} recorded"]
+        elif fingerprint(dataset.documents(), dataset.id) != manifest.fingerprint:
+            lines.append("its documents are others")
+        if lines:
+            raise SetupError(
+                f"{path}: another index is here already ({'; '.join(lines)}): choose another folder, or build with overwrite"
+            )
 
     @classmethod
     def check_build_options(cls, options: Mapping[str, Any], own: Iterable[str] = ()) -> None:

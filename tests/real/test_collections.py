@@ -29,11 +29,11 @@ def test_scifact_bm25_equals_pyserinis_flat_figures(data, tmp_path):
 
 @pytest.mark.slow
 def test_scifact_dense_equals_sentence_transformers(data, tmp_path):
-    """Oracle: sentence-transformers' own encode and exact search over the same weights, as bench/bench_quality.py
-    --with-peer measured it (docs/benchmarks.md): nDCG@10 .6451; tolerance .005."""
+    """Oracle: sentence-transformers' exact search over the same weights, .645 (MTEB's figure for all-MiniLM-L6-v2, and
+    bench/bench_quality.py --with-peer); tolerance .005. tests/models holds the vectors themselves to its at 1e-5."""
     dataset = load_dataset(f"beir:{data / 'scifact'}")
     dense = DenseRetriever.build(dataset, tmp_path / "dense")
-    assert evaluate(dense(dataset), dataset.qrels, "nDCG@10").means["nDCG@10"] == pytest.approx(0.6451, abs=0.005)
+    assert evaluate(dense(dataset), dataset.qrels, "nDCG@10").means["nDCG@10"] == pytest.approx(0.645, abs=0.005)
 
 
 @pytest.mark.parametrize(
