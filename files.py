@@ -129,10 +129,12 @@ class RegularText:
         first, second = text[:-1], text[1:]
         white = text <= 0x20
         expected = np.count_nonzero(second == self._delimiter) + np.count_nonzero(second == _LINE_FEED)
+        pairs = white[:-1] & white[1:]
+        if np.count_nonzero(white[1:]) == expected and first[0] != _RETURN and not pairs.any():
+            return True  # as most pieces are: no CR, no two of white space together
         expected += np.count_nonzero(second == _RETURN)
         if ((first == _RETURN) & (second != _LINE_FEED)).any():
             return False
         if np.count_nonzero(white[1:]) != expected:
             return False
-        pairs = white[:-1] & white[1:]
         return not (pairs.any() and (pairs & ((second != _LINE_FEED) | (first == self._delimiter))).any())
