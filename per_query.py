@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from .errors import InputError
 from .ids import hashes, id_column, order_descending
-
-T = TypeVar("T")
 
 
 class PerQuery:
@@ -94,30 +91,14 @@ def query_blocks(offsets: np.ndarray, rows: int = 1 << 16) -> Iterator[tuple[int
         first = last
 
 
-def map_blocks(work: Callable[[int, int], T], offsets: np.ndarray) -> list[T]:
-    """`work(first, last)` of each of the `query_blocks`, in their order. Large tables are spread over a few threads, as
-    numpy lets other threads run while it computes.
-    """
-    blocks = list(query_blocks(offsets))
-    if len(blocks) < 8:
-        return [work(first, last) for first, last in blocks]
-    with ThreadPoolExecutor(min(4, pa.cpu_count())) as pool:
-        return list(pool.map(lambda block: work(*block), blocks))
-
-
 def refuse_duplicates(table: PerQuery, what: str) -> None:
     """Raise for a document that a query has twice; hashes find candidates, exact ids decide."""
-
-    def suspicious(first: int, last: int) -> bool:
+    for first, last in query_blocks(table.offsets):
         start, stop = int(table.offsets[first]), int(table.offsets[last])
         query = np.repeat(np.arange(last - first, dtype=np.uint64), np.diff(table.offsets[first : last + 1]))
         keys = hashes(table.doc_ids.slice(start, stop - start), query)
         keys.sort()
-        return bool((keys[1:] == keys[:-1]).any())
-
-    found = map_blocks(suspicious, table.offsets)
-    for (first, last), is_suspicious in zip(query_blocks(table.offsets), found, strict=True):
-        if not is_suspicious:
+        if not (keys[1:] == keys[:-1]).any():
             continue
         for query_id in table.query_ids[first:last]:
             seen: set[str] = set()
@@ -132,16 +113,16 @@ def best_first(table: PerQuery, scores: np.ndarray) -> np.ndarray | None:
 
     Costs one comparison a row when they are.
     """
-    order = np.empty(table.num_rows, np.int32 if table.num_rows < 1 << 31 else np.int64)
-
-    def sort(first: int, last: int) -> bool:
+    order: np.ndarray | None = None
+    for first, last in query_blocks(table.offsets):
         start, stop = int(table.offsets[first]), int(table.offsets[last])
         offsets = table.offsets[first : last + 1] - start
         moved = _block_order(scores[start:stop], table.doc_ids.slice(start, stop - start), offsets)
-        order[start:stop] = np.arange(start, stop) if moved is None else moved + start
-        return moved is not None
-
-    return order if any(map_blocks(sort, table.offsets)) else None
+        if moved is not None:
+            if order is None:
+                order = np.arange(table.num_rows, dtype=np.int32 if table.num_rows < 1 << 31 else np.int64)
+            order[start:stop] = moved + start
+    return order
 
 
 def _block_order(scores: np.ndarray, doc_ids: pa.Array, offsets: np.ndarray) -> np.ndarray | None:

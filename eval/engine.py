@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ..errors import UsageError
 from ..ids import hashes, order_descending
-from ..per_query import map_blocks
+from ..per_query import query_blocks
 from ..records import Qrels, Run
 
 #: Precision in which scores are compared for ties: trec_eval up to 9.0.8 holds them as float32, 10.0 as float64.
@@ -120,16 +120,15 @@ def _judged_rows(
     bits = np.uint64(64 - min(24, max(10, len(keys).bit_length() + 4)))
     maybe = np.zeros(1 << (64 - int(bits)), bool)
     maybe[(keys >> bits).astype(np.intp)] = True
-
-    def search(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+    rows, found = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
+    for first, last in query_blocks(run.offsets):
         start, stop = int(run.offsets[first]), int(run.offsets[last])
         query = np.repeat(query_of_run[first:last], np.diff(run.offsets[first : last + 1]))
         key = hashes(run.doc_ids.slice(start, stop - start), _seeds(query))
         likely = np.flatnonzero(maybe[(key >> bits).astype(np.intp)])
-        return likely + start, key[likely]
-
-    nothing = np.zeros(0, np.int64), np.zeros(0, np.uint64)
-    row, key = map(np.concatenate, zip(nothing, *map_blocks(search, run.offsets), strict=True))
+        rows.append(likely + start)
+        found.append(key[likely])
+    row, key = np.concatenate(rows), np.concatenate(found)
     return _confirm(run, qrels, row, query_of_run, pool_query, order, np.searchsorted(keys, key), key, keys)
 
 
@@ -172,7 +171,7 @@ def _places(run: Run, row: np.ndarray, ties: Ties) -> np.ndarray:
     """
     if ties == "float64" or run.num_rows < 2:
         return row
-    blocks = map_blocks(lambda first, last: _near_ties(run, first, last), run.offsets)
+    blocks = [_near_ties(run, first, last) for first, last in query_blocks(run.offsets)]
     rows = np.concatenate([rows for rows, _ in blocks])
     if not len(rows):
         return row
