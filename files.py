@@ -33,6 +33,11 @@ def run_name(path: str | Path) -> str:
     return Path(Path(path).name.removesuffix(".gz")).stem
 
 
+def cache_folder() -> Path:
+    """`CRIBBLE_CACHE`, or `~/.cache/cribble`: what can be downloaded or computed again."""
+    return Path(os.environ.get("CRIBBLE_CACHE") or Path.home() / ".cache" / "cribble")
+
+
 def open_existing(path: str | Path) -> IO[bytes]:
     """Open for reading bytes, unpacking gzip; a missing file or a folder is an `InputError`."""
     path = Path(path)

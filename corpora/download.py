@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from ..errors import InputError, SetupError
+from ..files import cache_folder
 from ..progress import Advance, progress
 from .facts import SetFacts
 
@@ -27,11 +28,6 @@ logger = logging.getLogger("cribble")
 BEIR_URL = "https://public.ukp.informatik.tu-darmstadt.de/thakur/BEIR/datasets"
 
 _ATTEMPTS, _TIMEOUT_SECONDS, _CHUNK = 5, 60, 1 << 20
-
-
-def cache_folder() -> Path:
-    """`CRIBBLE_CACHE`, or `~/.cache/cribble`."""
-    return Path(os.environ.get("CRIBBLE_CACHE") or Path.home() / ".cache" / "cribble")
 
 
 def download_beir(name: str, facts: SetFacts) -> Path:

@@ -45,6 +45,10 @@ class TextReranker(Reranker):
         """What the provenance says of the model: no bare numbers, as a pipeline adds those of its batches up."""
         return {}
 
+    def counts(self) -> dict[str, int]:
+        """What the last batch cost and what was odd in it; a pipeline adds the numbers of its batches up."""
+        return {}
+
     @property
     def truncated(self) -> int:
         """Texts cut at the model's maximum length so far."""
@@ -71,7 +75,7 @@ class TextReranker(Reranker):
         scores = self.score(candidates)
         rankings = [_ranking(run, c, s) for c, s in zip(candidates, scores, strict=True)]
         counts = {"reranked": scored, "without_text": without_text, "truncated": self.truncated - before}
-        provenance = {**run.provenance, **counts, self.label: self.facts()}
+        provenance = {**run.provenance, **counts, **self.counts(), self.label: self.facts()}
         return Run.from_rankings(rankings, name=self.label, score_kind=self.score_kind, provenance=provenance)
 
     def _warn(self, without_text: list[str]) -> None:

@@ -1,0 +1,209 @@
+"""LLM reranking as a product of free choices: strategy × judge × backend × model card.
+
+`llm` takes any of them; the named rerankers (`first`, `prp-allpair`, …) fix strategy and judge and show their options.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError, UsageError
+from ..progress import progress
+from ..registry import find, make, option_names
+from .candidates import Candidates, TextReranker
+from .cards import Card, find_card
+from .judges import ROOM as JUDGES
+from .judges import Judge
+from .scheduler import Outcome, schedule
+from .strategies import ROOM as STRATEGIES
+from .strategies import Strategy
+
+if TYPE_CHECKING:
+    from ..models.backends import Backend
+    from ..models.ledger import Ledger
+
+_log = logging.getLogger("cribble")
+
+Spec = Mapping[str, Any]
+
+
+@dataclass
+class LLMReranker(TextReranker):
+    """What every LLM reranker shares. A subclass says which judge and strategy by `judge_spec` and `strategy_spec`."""
+
+    model: str | None = None
+    depth: int = 100
+    backend: str | Mapping[str, Any] = "hf"
+    card: str | None = None
+    ledger: str = "auto"
+    max_repair_rate: float = 1.0
+    score_kind: str = field(default="rank", init=False)
+
+    def __post_init__(self) -> None:
+        self.check_depth()
+        if not 0 <= self.max_repair_rate <= 1:
+            raise UsageError(f"{self.label}: max_repair_rate is {self.max_repair_rate}, expected a share from 0 to 1")
+        self.score_kind = type(self.strategy).score_kind
+        if self.strategy.verb not in self.judge.verbs:
+            raise UsageError(
+                f"{self.label}: the strategy {self.strategy.registered_name} asks to {self.strategy.verb}, the judge "
+                f"{self.judge.registered_name} can {' and '.join(sorted(self.judge.verbs))}: choose another pair"
+            )
+        _ = self.runner  # checks its options; loads nothing
+
+    # ---- the parts --------------------------------------------------------------------------------------------------
+
+    def judge_spec(self) -> Spec:
+        """`{use: NAME, option: value}`; None stands for the card's value, or else the judge's default."""
+        raise NotImplementedError
+
+    def strategy_spec(self) -> Spec:
+        """`{use: NAME, option: value}`, as `judge_spec`."""
+        raise NotImplementedError
+
+    @cached_property
+    def model_card(self) -> Card:
+        return find_card(self.model, self.card)
+
+    @cached_property
+    def judge(self) -> Judge:
+        made: Judge = _made(JUDGES, self.judge_spec(), self.model_card.judge)
+        return made
+
+    @cached_property
+    def strategy(self) -> Strategy:
+        made: Strategy = _made(STRATEGIES, self.strategy_spec(), self.model_card.strategy)
+        return made
+
+    @cached_property
+    def runner(self) -> Backend:
+        """The backend, with the card's options where the user set none."""
+        from ..models.backends import ROOM, make_backend
+
+        spec = dict(self.backend) if isinstance(self.backend, Mapping) else {"use": self.backend}
+        known = option_names(find(ROOM, str(spec.get("use", "hf"))))
+        fitting = {name: value for name, value in self.model_card.model.items() if name in known}
+        return make_backend(fitting | spec, self.model)
+
+    @cached_property
+    def book(self) -> Ledger | None:
+        """The ledger that answers are kept in; None where it is off or answers cost nothing."""
+        from ..models.ledger import Ledger
+
+        return Ledger.at(self.ledger) if self.ledger != "off" and self.runner.remembered else None
+
+    # ---- the stage's duties -----------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        self.runner.open()
+        self._warn_of_window()
+
+    def artifacts(self) -> dict[str, str]:
+        return self.runner.identity()
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "judge": _described(self.judge),
+            "strategy": _described(self.strategy),
+            "backend": self.runner.identity(),
+            "depth": str(self.depth),
+        }
+
+    def score(self, candidates: Sequence[Candidates]) -> list[np.ndarray]:
+        from ..models.ledger import asker
+
+        with progress(self.label, len(candidates), "queries") as advance:
+            ask = asker(self.runner, self.book)
+            outcomes = schedule(self.strategy, self.judge, self.runner.tokens, ask, candidates, advance)
+        self._count(candidates, outcomes)
+        return [positional_scores(outcome) for outcome in outcomes]
+
+    # ---- counts -----------------------------------------------------------------------------------------------------
+
+    def _count(self, candidates: Sequence[Candidates], outcomes: Sequence[Outcome]) -> None:
+        """Keep what this batch cost for its run's provenance; warn of failures, refuse more repairs than allowed."""
+        counts = totals(outcomes)
+        self.__dict__["_counts"] = counts
+        failed = [(c.query.id, o.failure) for c, o in zip(candidates, outcomes, strict=True) if o.failure]
+        if failed:
+            _log.warning(
+                "%s: %d of %d queries failed and keep their given order (%r is one: %s)",
+                self.label, len(failed), len(candidates), *failed[0],
+            )  # fmt: skip
+        if failed and len(failed) == len(candidates) > 1:
+            raise InputError(f"{self.label}: all {len(failed)} queries failed, the first because {failed[0][1]}")
+        repaired = sum(o.repaired_calls for o in outcomes)
+        if counts["calls"] and repaired > self.max_repair_rate * counts["calls"]:
+            raise InputError(
+                f"{self.label}: {repaired} of {counts['calls']} answers had to be repaired, more than the budget "
+                f"max_repair_rate={self.max_repair_rate} allows: check model, template and card, or raise the budget"
+            )
+        if repaired:
+            kinds = ", ".join(
+                f"{n} {k.removeprefix('repaired_')}" for k, n in sorted(counts.items()) if k[:8] == "repaired"
+            )
+            _log.warning("%s: %d of %d answers had to be repaired (%s)", self.label, repaired, counts["calls"], kinds)
+
+    def counts(self) -> dict[str, int]:
+        return dict(self.__dict__.get("_counts", {}))
+
+    def _warn_of_window(self) -> None:
+        trained, window = self.model_card.window, getattr(self.strategy, "window", None)
+        if trained is not None and window is not None and window != trained:
+            damage = self.model_card.damage or "its answers at other sizes are not known"
+            _log.warning(
+                "%s: %s was trained for windows of %d documents, here %d: %s",
+                self.label, self.model_card.name, trained, window, damage,
+            )  # fmt: skip
+
+
+def _made(room: str, spec: Spec, carded: Spec) -> Any:
+    """What `spec` names; options that it leaves None come from the card where the card names the same thing."""
+    name = str(spec["use"])
+    options = {key: value for key, value in spec.items() if key != "use" and value is not None}
+    if carded.get("use") == name:
+        options = {key: value for key, value in carded.items() if key != "use"} | options
+    return make(room, name, options)
+
+
+def _described(part: Judge | Strategy) -> str:
+    """`first(template=…, ids=…)` for the provenance."""
+    options = ", ".join(f"{name}={getattr(part, name)}" for name in option_names(type(part)))
+    return f"{part.registered_name}({options})"
+
+
+def totals(outcomes: Sequence[Outcome]) -> Counter[str]:
+    """Sums over queries; `depth` is the sum of the queries' sequential depths."""
+    counts: Counter[str] = Counter(calls=0, prompt_tokens=0, cached_tokens=0, new_tokens=0, depth=0, failed_queries=0)
+    for outcome in outcomes:
+        counts["calls"] += outcome.calls
+        counts["prompt_tokens"] += outcome.usage.prompt
+        counts["cached_tokens"] += outcome.usage.cached
+        counts["new_tokens"] += outcome.usage.new
+        counts["depth"] += outcome.rounds
+        counts["failed_queries"] += bool(outcome.failure)
+        counts.update(outcome.counts)
+    return counts
+
+
+def positional_scores(outcome: Outcome) -> np.ndarray:
+    """Scores (n,) by given position, strictly falling in the outcome's order also as float32, in which trec_eval
+    compares: the sort's own where it has such, else n, n - 1, …, 1."""
+    order = np.asarray(outcome.sorted.order, np.int64)
+    n = len(order)
+    falling = np.arange(n, 0, -1, np.float64)
+    if outcome.sorted.scores is not None and not outcome.failure:
+        falling = np.asarray(outcome.sorted.scores, np.float32)
+        for i in range(1, n):
+            if not falling[i] < falling[i - 1]:
+                falling[i] = np.nextafter(falling[i - 1], np.float32(-np.inf))
+    scores = np.empty(n, np.float64)
+    scores[order] = falling
+    return scores
