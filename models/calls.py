@@ -123,7 +123,7 @@ class Reply:
     log-probabilities (LikelihoodCall) or attention (AttentionCall); `nan` where a server did not say. `text` is what
     was generated, `finish` is `stop`, or `length` where it was cut."""
 
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     values: tuple[float, ...] = ()
     text: str = ""
     finish: str = "stop"

@@ -27,7 +27,7 @@ class Outcome:
     sorted: Sorted
     calls: int = 0
     rounds: int = 0
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     counts: Counter[str] = field(default_factory=Counter)
     repaired_calls: int = 0
     failure: str = ""
