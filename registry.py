@@ -26,7 +26,7 @@ _MARK = re.compile(r'^@register\(\s*"([^"]+)"', re.MULTILINE)
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered name: where it is and the first sentence of its file's docstring."""
+    """A registered name: where it is, and a line about it: its class's first, or its file's where it is alone there."""
 
     name: str
     module: str
@@ -49,14 +49,29 @@ def entries(room: str) -> dict[str, Entry]:
     found: dict[str, Entry] = {}
     for path in sorted((_ROOT / room).glob("*.py")):
         text = path.read_text(encoding="utf-8")
-        for name in _MARK.findall(text):
-            summary = (ast.get_docstring(ast.parse(text)) or "").partition("\n\n")[0].replace("\n", " ")
+        names = _MARK.findall(text)
+        tree = ast.parse(text) if names else None
+        for name in names:
+            summary = _summary(tree if len(names) == 1 else _class_of(tree, name))
             if name in found:
                 raise UsageError(
                     f"{room}: {name!r} is registered by {found[name].module} and by {path.stem}: rename one"
                 )
             found[name] = Entry(name, f"{_PACKAGE}.{room.replace('/', '.')}.{path.stem}", summary)
     return found
+
+
+def _class_of(tree: ast.Module | None, name: str) -> ast.ClassDef | None:
+    """The class under `@register(name)`."""
+    for node in tree.body if tree else ():
+        if isinstance(node, ast.ClassDef) and any(f"register({name!r})" == ast.unparse(d) for d in node.decorator_list):
+            return node
+    return None
+
+
+def _summary(node: ast.Module | ast.ClassDef | None) -> str:
+    """The first paragraph of a docstring in one line."""
+    return ((ast.get_docstring(node) if node else None) or "").partition("\n\n")[0].replace("\n", " ")
 
 
 def find(room: str, name: str) -> Any:

@@ -1,6 +1,6 @@
 """LLM reranking as a product of free choices: strategy × judge × backend × model card.
 
-`llm` takes any of them; the named rerankers (`first`, `prp-allpair`, …) fix strategy and judge and show their options.
+The named rerankers (`first`, `prp-allpair`, …) fix strategy and judge and show their options; `llm` takes any pair.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import InputError, UsageError
 from ..progress import progress
-from ..registry import find, make, option_names
+from ..registry import find, make, option_names, register
 from .candidates import Candidates, TextReranker
 from .cards import Card, find_card
 from .judges import ROOM as JUDGES
@@ -36,7 +36,14 @@ Spec = Mapping[str, Any]
 
 @dataclass
 class LLMReranker(TextReranker):
-    """What every LLM reranker shares. A subclass says which judge and strategy by `judge_spec` and `strategy_spec`."""
+    """What every LLM reranker shares. A subclass says which judge and strategy by `judge_spec` and `strategy_spec`.
+
+    `model` is a local folder, a Hub name, or a server's name of its model. `depth` documents a query are reranked.
+    `backend` is where the model runs: hf, vllm, openai or fake, or `{use: NAME, option: value}`. `card` names a model
+    card (a shipped one or a file) other than the model's own. `ledger` is the file that keeps every judgement: auto is
+    one in the cache folder, off keeps none. More repaired answers than `max_repair_rate` (a share from 0 to 1) are an
+    error.
+    """
 
     model: str | None = None
     depth: int = 100
@@ -50,11 +57,11 @@ class LLMReranker(TextReranker):
         self.check_depth()
         if not 0 <= self.max_repair_rate <= 1:
             raise UsageError(f"{self.label}: max_repair_rate is {self.max_repair_rate}, expected a share from 0 to 1")
-        self.score_kind = type(self.strategy).score_kind
-        if self.strategy.verb not in self.judge.verbs:
+        self.score_kind = type(self.chosen_strategy).score_kind
+        if self.chosen_strategy.verb not in self.chosen_judge.verbs:
             raise UsageError(
-                f"{self.label}: the strategy {self.strategy.registered_name} asks to {self.strategy.verb}, the judge "
-                f"{self.judge.registered_name} can {' and '.join(sorted(self.judge.verbs))}: choose another pair"
+                f"{self.label}: the strategy {self.chosen_strategy.registered_name} asks to {self.chosen_strategy.verb}, the judge "
+                f"{self.chosen_judge.registered_name} can {' and '.join(sorted(self.chosen_judge.verbs))}: choose another pair"
             )
         _ = self.runner  # checks its options; loads nothing
 
@@ -73,12 +80,12 @@ class LLMReranker(TextReranker):
         return find_card(self.model, self.card)
 
     @cached_property
-    def judge(self) -> Judge:
+    def chosen_judge(self) -> Judge:
         made: Judge = _made(JUDGES, self.judge_spec(), self.model_card.judge)
         return made
 
     @cached_property
-    def strategy(self) -> Strategy:
+    def chosen_strategy(self) -> Strategy:
         made: Strategy = _made(STRATEGIES, self.strategy_spec(), self.model_card.strategy)
         return made
 
@@ -110,8 +117,8 @@ class LLMReranker(TextReranker):
 
     def facts(self) -> dict[str, Any]:
         return {
-            "judge": _described(self.judge),
-            "strategy": _described(self.strategy),
+            "judge": _described(self.chosen_judge),
+            "strategy": _described(self.chosen_strategy),
             "backend": self.runner.identity(),
             "depth": str(self.depth),
         }
@@ -121,7 +128,7 @@ class LLMReranker(TextReranker):
 
         with progress(self.label, len(candidates), "queries") as advance:
             ask = asker(self.runner, self.book)
-            outcomes = schedule(self.strategy, self.judge, self.runner.tokens, ask, candidates, advance)
+            outcomes = schedule(self.chosen_strategy, self.chosen_judge, self.runner.tokens, ask, candidates, advance)
         self._count(candidates, outcomes)
         return [positional_scores(outcome) for outcome in outcomes]
 
@@ -155,7 +162,7 @@ class LLMReranker(TextReranker):
         return dict(self.__dict__.get("_counts", {}))
 
     def _warn_of_window(self) -> None:
-        trained, window = self.model_card.window, getattr(self.strategy, "window", None)
+        trained, window = self.model_card.window, getattr(self.chosen_strategy, "window", None)
         if trained is not None and window is not None and window != trained:
             damage = self.model_card.damage or "its answers at other sizes are not known"
             _log.warning(
