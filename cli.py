@@ -86,10 +86,16 @@ def retrieve(
 def rerank(
     run: Annotated[Path, typer.Argument(help="Run with the candidates.")],
     dataset: DatasetOption,
-    reranker: Annotated[str, typer.Option(help="maxsim or cross-encoder; `cribble list rerankers`.")],
+    reranker: Annotated[
+        str, typer.Option(help="maxsim, cross-encoder, first, prp-heapsort, …; `cribble list rerankers`.")
+    ],
     out: Annotated[Path, typer.Option(help="Run to write.")],
     model: ModelOption = None,
     depth: Annotated[int | None, typer.Option(help="Candidates to rerank; others stay beneath.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Where an LLM runs: hf, vllm, openai or fake.")] = None,
+    window: Annotated[int | None, typer.Option(help="Documents in a window.")] = None,
+    stride: Annotated[int | None, typer.Option(help="Documents that the next window starts higher.")] = None,
+    passes: Annotated[int | None, typer.Option(help="Times that the windows go over the list.")] = None,
     index: Annotated[Path | None, typer.Option(help="Index to read the texts from (faster than the dataset).")] = None,
     set_: Set = None,
     dry_run: DryRun = False,
@@ -99,7 +105,11 @@ def rerank(
     from .commands import rerank_run
 
     options = _settings(set_)
-    options |= {name: value for name, value in {"model": model, "depth": depth}.items() if value is not None}
+    if backend is not None:
+        given = options.get("backend", {})
+        options["backend"] = {"use": backend} | (given if isinstance(given, dict) else {})
+    named = {"model": model, "depth": depth, "window": window, "stride": stride, "passes": passes}
+    options |= {name: value for name, value in named.items() if value is not None}
     with Envelope("rerank", json) as envelope:
         envelope.show(rerank_run(run, dataset, reranker, out, options, index=index, dry_run=dry_run))
 
@@ -191,7 +201,12 @@ def search(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="datasets, retrievers, rerankers, measures, models, fusions, configs.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="datasets, retrievers, rerankers, strategies, judges, backends, templates, models, measures, fusions, configs."
+        ),
+    ],
     json: Json = False,
 ) -> None:
     """Show what there is by name."""
@@ -214,16 +229,22 @@ def doctor(
 
 
 def _settings(pairs: list[str] | None) -> dict[str, Any]:
-    """`key=value` pairs, values read as YAML."""
+    """`key=value` pairs, values read as YAML; `part.key=value` sets an option of a part: backend.dtype=bfloat16."""
     import yaml
 
-    settings = {}
+    settings: dict[str, Any] = {}
     for pair in pairs or []:
         key, equals, value = pair.partition("=")
-        if not equals or not key:
+        *parts, name = key.replace("-", "_").split(".")
+        if not equals or not name or not all(parts):
             raise UsageError(f"--set {pair!r}: expected key=value")
+        place = settings
+        for part in parts:
+            if not isinstance(place.setdefault(part, {}), dict):
+                place[part] = {"use": place[part]}
+            place = place[part]
         try:
-            settings[key.replace("-", "_")] = yaml.safe_load(value)
+            place[name] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise UsageError(f"--set {pair!r}: the value is no YAML") from error
     return settings

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("cribble")
 
-LISTS = ("datasets", "retrievers", "rerankers", "measures", "models", "fusions", "configs")
+#: What can be listed; those with a room list what is registered there.
+_ROOMS = {
+    "retrievers": "retrievers",
+    "rerankers": "rerankers",
+    "strategies": "rerankers/strategies",
+    "judges": "rerankers/judges",
+    "backends": "models/backends",
+    "measures": "eval/measures",
+}
+LISTS = ("datasets", *_ROOMS, "templates", "models", "fusions", "configs")
 
 
 def index_dataset(
@@ -96,9 +105,27 @@ def rerank_run(
     if dry_run:
         from .estimate import rerank_estimate
 
-        return rerank_estimate(data, candidates.candidates, stage)
+        return rerank_estimate(data, candidates.candidates, stage, texts or data)
     done = run_pipeline(candidates >> stage, data, texts=texts, name=run_name(out))
-    return _written(done.run, out, data, done.seconds, texts)
+    answer = _written(done.run, out, data, done.seconds, texts)
+    costs = _per_query(done.run, stage)
+    answer.results |= costs
+    if costs:
+        answer.lines.append(
+            "per query: " + ", ".join(f"{value:,.1f} {name.replace('_', ' ')}" for name, value in costs.items())
+        )
+    return answer
+
+
+def _per_query(run: Run, stage: Any) -> dict[str, float]:
+    """What an LLM reranker's calls cost a query that has candidates, as `--dry-run` foretells it."""
+    names = [
+        name for name in ("calls", "prompt_tokens", "cached_tokens", "new_tokens", "depth") if name in run.provenance
+    ]
+    if not hasattr(stage, "chosen_judge"):
+        return {}
+    asked = max(1, sum(1 for query_id in run if len(run.ids(query_id))))
+    return {name: run.provenance[name] / asked for name in names}
 
 
 def _with_queries(spec: str) -> Dataset:
@@ -350,13 +377,17 @@ def list_names(what: str) -> Answer:
 def _names(what: str) -> Sequence[tuple[str, str]]:
     if what == "datasets":
         return list_datasets()
-    if what in ("retrievers", "rerankers", "measures"):
-        room = "eval/measures" if what == "measures" else what
-        return [(entry.name, entry.summary) for entry in entries(room).values()]
+    if what in _ROOMS:
+        return [(entry.name, entry.summary) for entry in entries(_ROOMS[what]).values()]
+    if what == "templates":
+        from .rerankers.prompts import load_template, template_names
+
+        return [(name, load_template(name).source) for name in template_names()]
     if what == "models":
         from .models.known import known_models
+        from .rerankers.cards import card_rows
 
-        return known_models()
+        return [*known_models(), *card_rows()]
     if what == "fusions":
         from .fusion import OWN_METHODS, RANX_METHODS
 

@@ -5,6 +5,7 @@ Rates are what docs/benchmarks.md measured with MiniLM on one CPU core; they say
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from .corpora import load_dataset
 from .corpora.dataset import Dataset
 from .envelope import Answer, Table
 from .eval import parse_measures
-from .records import Run
+from .records import Run, TextSource
+from .registry import entries, make
+from .rerankers.candidates import with_texts
+from .rerankers.llm import LLMReranker
 from .stage import Stage
 
 #: Documents or query-document pairs a second.
@@ -44,11 +48,20 @@ def retrieval_estimate(data: Dataset, index: Path, k: int) -> Answer:
     return Answer(results, [_table([results])])
 
 
-def rerank_estimate(data: Dataset, candidates: Run, stage: Stage) -> Answer:
-    """Query-document pairs that a reranker scores, and how many queries have candidates."""
+def rerank_estimate(data: Dataset, candidates: Run, stage: Stage, texts: TextSource) -> Answer:
+    """Query-document pairs that a reranker scores, and how many queries have candidates; of an LLM reranker also the
+    calls, tokens and depth of a query, by its tokenizer and without its weights.
+    """
     run = candidates.select([query.id for query in data.queries])
     results = _reranking(stage.label, getattr(stage, "depth", None), [len(run.ids(q)) for q in run])
-    return Answer(results, [_table([results])])
+    if not isinstance(stage, LLMReranker):
+        return Answer(results, [_table([results])])
+    from .rerankers.planning import plan
+
+    results |= plan(stage, with_texts(data.queries, run.top(stage.depth), texts)[0])
+    shown = {name: value for name, value in results.items() if not isinstance(value, bool | dict)}
+    notes = [] if results["calls_exact"] else ["the number of calls depends on the answers: told for the given order"]
+    return Answer(results, [_table([shown], notes)])
 
 
 def _reranking(label: str, depth: int | None, lengths: list[int]) -> dict[str, Any]:
@@ -85,17 +98,30 @@ def _steps(stages: list[dict[str, Any]], data: Dataset) -> list[dict[str, Any]]:
         if stage["use"] in ("bm25", "dense"):
             rows.append(_indexing(data, stage["use"]))
         candidates = stage.get("k", 1000) if "depth" not in stage else candidates
-        if stage["use"] in ("maxsim", "cross-encoder"):
+        if stage["use"] in entries("rerankers"):
             depth = int(stage.get("depth", 100))
-            rows.append(_reranking(stage["use"], depth, [min(candidates or depth, depth)] * len(data.queries)))
+            n = min(candidates or depth, depth)
+            rows.append(_reranking(stage["use"], depth, [n] * len(data.queries)) | _calls(stage, n))
     return rows
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
+def _calls(stage: dict[str, Any], n: int) -> dict[str, Any]:
+    """An LLM reranker's calls a query and how many go one after another, where the strategy knows them in advance."""
+    made = make("rerankers", stage["use"], {name: value for name, value in stage.items() if name != "use"})
+    planned = made.chosen_strategy.planned(n) if isinstance(made, LLMReranker) else None
+    return {"calls": planned[0], "depth": planned[1]} if planned else {}
+
+
+_ROUGH = "seconds are rough: MiniLM on one CPU core, see docs/benchmarks.md"
+
+
+def _table(rows: list[dict[str, Any]], notes: Sequence[str] = ()) -> Table:
     columns = list(dict.fromkeys(name for row in rows for name in row if name != "options"))
     cells = [[_cell(row.get(name)) for name in columns] for row in rows]
-    return Table(columns, cells, notes=["seconds are rough: MiniLM on one CPU core, see docs/benchmarks.md"])
+    return Table(columns, cells, notes=[*notes, *([_ROUGH] if "seconds" in columns else [])])
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else f"{value:,}" if isinstance(value, int | float) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

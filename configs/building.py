@@ -65,6 +65,8 @@ def _stage(spec: Mapping[str, Any], dataset: Dataset | None, indexes: Path, defa
     for name, value in defaults.items():
         if name in option_names(cls) and value is not None:
             options.setdefault(name, value)
+    if "backend" in option_names(cls):
+        options["backend"] = _backend(options.get("backend", "hf"), defaults)
     if isinstance(options.get("of"), list):
         parts = [part if isinstance(part, list) and part else [part] for part in options["of"]]
         options["of"] = [build_pipeline(part, dataset, indexes, defaults) for part in parts]
@@ -72,6 +74,13 @@ def _stage(spec: Mapping[str, Any], dataset: Dataset | None, indexes: Path, defa
         return _indexed(cls, options, dataset, indexes)
     stage: Stage = make(stage_names()[spec["use"]], spec["use"], options)
     return stage
+
+
+def _backend(given: Any, defaults: Mapping[str, Any]) -> Any:
+    """An LLM stage's backend with the defaults that it has options for."""
+    spec = dict(given) if isinstance(given, Mapping) else {"use": given}
+    known = option_names(find("models/backends", str(spec.get("use", "hf"))))
+    return {name: value for name, value in defaults.items() if name in known and value is not None} | spec
 
 
 def _indexed(cls: Any, options: dict[str, Any], dataset: Dataset | None, indexes: Path) -> Stage:

@@ -65,13 +65,9 @@ class TextReranker(Reranker):
 
     def rerank(self, queries: list[Query], run: Run, texts: TextSource) -> Run:
         before = self.truncated
-        head = run.top(self.depth)
-        found = texts.get_many(set(head.doc_ids.to_pylist())) if head.num_rows else {}
-        found = {doc_id: document for doc_id, document in found.items() if document.full_text.strip()}
-        candidates = [Candidates(query, [found[i] for i in head.ids(query.id) if i in found]) for query in queries]
-        scored = sum(len(c.documents) for c in candidates)
-        without_text = head.num_rows - scored
-        self._warn([doc_id for doc_id in head.doc_ids.to_pylist() if doc_id not in found])
+        candidates, lacking = with_texts(queries, run.top(self.depth), texts)
+        scored, without_text = sum(len(c.documents) for c in candidates), len(lacking)
+        self._warn(lacking)
         scores = self.score(candidates)
         rankings = [_ranking(run, c, s) for c, s in zip(candidates, scores, strict=True)]
         counts = {"reranked": scored, "without_text": without_text, "truncated": self.truncated - before}
@@ -89,6 +85,15 @@ class TextReranker(Reranker):
             )  # fmt: skip
             warned_at = total
         self.__dict__["_without_text"] = (total, warned_at)
+
+
+def with_texts(queries: list[Query], head: Run, texts: TextSource) -> tuple[list[Candidates], list[str]]:
+    """The candidates of each query that have a text, and the ids of those (once per query) that have none."""
+    ids = head.doc_ids.to_pylist()
+    found = texts.get_many(set(ids)) if ids else {}
+    found = {doc_id: document for doc_id, document in found.items() if document.full_text.strip()}
+    candidates = [Candidates(query, [found[i] for i in head.ids(query.id) if i in found]) for query in queries]
+    return candidates, [doc_id for doc_id in ids if doc_id not in found]
 
 
 def _ranking(run: Run, candidates: Candidates, scores: np.ndarray) -> tuple[str, list[str], np.ndarray]:

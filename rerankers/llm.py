@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import InputError, UsageError
 from ..progress import progress
-from ..registry import find, make, option_names, register
+from ..registry import find, make, option_names
 from .candidates import Candidates, TextReranker
 from .cards import Card, find_card
 from .judges import ROOM as JUDGES
