@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from .records import Query as Query
     from .records import Run as Run
     from .rerankers.cross_encoder import CrossEncoder as CrossEncoder
+    from .rerankers.facade import RankedResults as RankedResults
+    from .rerankers.facade import Reranker as Reranker
+    from .rerankers.first import First as First
     from .rerankers.maxsim import MaxSim as MaxSim
     from .retrievers.bm25 import BM25 as BM25
     from .retrievers.dense import DenseRetriever as DenseRetriever
@@ -55,7 +58,10 @@ _HOMES = {
     "Hybrid": "retrievers.hybrid",
     "MaxSim": "rerankers.maxsim",
     "Qrels": "records",
+    "First": "rerankers.first",
     "Query": "records",
+    "RankedResults": "rerankers.facade",
+    "Reranker": "rerankers.facade",
     "Run": "records",
     "compare": "eval",
     "evaluate": "eval",
