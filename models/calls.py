@@ -23,7 +23,9 @@ class Prompt:
     `tail` is what the answer starts with already, verbatim after either (`[` for FIRST). For an encoder–decoder `text`
     goes to the encoder and `tail` to the decoder. `thinking` is handed to templates that know `enable_thinking`.
     `special` False leaves out the tokens that the tokenizer adds to plain `text` (a template's rendering never gets
-    them).
+    them). Where the model's chat template knows no system role, the system text goes before the first user turn, with
+    `without_system` between them. `parts` are for Fusion-in-Decoder (LiT5): texts that the encoder reads apart, each by
+    itself, and whose states the decoder sees one after the other; there are no messages and no text then.
     """
 
     messages: tuple[Message, ...] = ()
@@ -31,6 +33,8 @@ class Prompt:
     tail: str = ""
     thinking: bool | None = None
     special: bool = True
+    without_system: str = "\n\n"
+    parts: tuple[str, ...] = ()
 
 
 class Request(NamedTuple):
@@ -121,12 +125,14 @@ class Usage(NamedTuple):
 class Reply:
     """An answer. `values` are float32 logits of the labels (LabelCall; log-probabilities where a server gives no more),
     log-probabilities (LikelihoodCall) or attention (AttentionCall); `nan` where a server did not say. `text` is what
-    was generated, `finish` is `stop`, or `length` where it was cut."""
+    was generated, `finish` is `stop`, or `length` where it was cut. `reused` says that the answer was there already, in
+    the ledger or from an equal call: its usage is what it cost then."""
 
     usage: Usage = field(default_factory=Usage)
     values: tuple[float, ...] = ()
     text: str = ""
     finish: str = "stop"
+    reused: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

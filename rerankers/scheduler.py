@@ -130,6 +130,8 @@ def _answers(
             if isinstance(reply, Failure):
                 owner.failure = owner.failure or reply.reason
                 continue
+            if reply.reused:
+                owner.counts["reused_calls"] += 1
             owner.usage = Usage(*(a + b for a, b in zip(owner.usage, reply.usage, strict=True)))
             answer = judge.read(requests[row], call, reply)
             if isinstance(answer, Answer):
