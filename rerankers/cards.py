@@ -35,6 +35,15 @@ class Card:
     published: tuple[Mapping[str, Any], ...] = ()
     notes: str = ""
 
+    @property
+    def summary(self) -> str:
+        """One line: how it is asked, in which windows, and what its licence is."""
+        parts = [f"{self.judge.get('use', '?')} × {self.strategy.get('use', '?')}"]
+        parts += [f"template {self.judge['template']}"] if "template" in self.judge else []
+        parts += [f"window {self.window}"] if self.window is not None else []
+        parts += [self.licence] if self.licence else []
+        return ", ".join(parts)
+
 
 @cache
 def shipped_cards() -> dict[str, Card]:
@@ -81,3 +90,8 @@ def _card(name: str, content: Any, path: Path) -> Card:
         if key not in known:
             raise InputError(f"{path}: the card of {name} has the unknown key {key!r}: {suggest(str(key), known)}")
     return Card(name, **{key: tuple(value) if key == "published" else value for key, value in content.items()})
+
+
+def card_rows() -> list[tuple[str, str]]:
+    """(model, one line about it) of every shipped card: judge and strategy, window, licence."""
+    return [(name, card.summary) for name, card in sorted(shipped_cards().items())]
