@@ -239,7 +239,7 @@ class FakeTokens:
     limit: int | None = None
 
     def count(self, prompt: Prompt) -> int:
-        texts = [message.content for message in prompt.messages] if prompt.messages else [prompt.text]
+        texts = [*(message.content for message in prompt.messages), prompt.text, *prompt.parts]
         return sum(map(self.length, texts)) + self.length(prompt.tail) + _TURN * len(prompt.messages)
 
     def length(self, text: str) -> int:
