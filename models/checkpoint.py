@@ -48,18 +48,46 @@ def find_checkpoint(
     if model is None:
         return embedded_checkpoint()
     name = os.fspath(model)
+    folder = _local_folder(name, revision)
+    if folder is not None:
+        return _checkpoint(folder.name, folder, trust_remote_code)
+    if revision is None and name in (EMBEDDED_NAME, EMBEDDED_NAME.partition("/")[2]) and _package_folder():
+        return embedded_checkpoint()
+    return _checkpoint(name, _download(name, revision, trust_remote_code, organisation), trust_remote_code)
+
+
+def find_folder(
+    model: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    needs: str = "config.json",
+    weights: bool = False,
+) -> Path:
+    """The folder of `model` with its configuration and tokenizer, and its weights if asked for: a local one, or the Hub's,
+    downloaded once. It is refused when the file that it `needs` is missing, or when it brings code that is not trusted.
+    """
+    name = os.fspath(model)
+    folder = _local_folder(name, revision) or _download(name, revision, trust_remote_code, "", weights=weights)
+    if not (folder / needs).is_file():
+        raise InputError(f"the model folder {folder} holds no {needs}: expected a model's folder")
+    if not trust_remote_code:
+        _refuse_remote_code(name, folder)
+    return folder
+
+
+def _local_folder(name: str, revision: str | None) -> Path | None:
+    """The folder that `name` is, resolved; None where it can only be a Hub name."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         if revision is not None:
             raise UsageError(f"revision={revision!r} does not apply to the local folder {name}: leave it out")
-        return _checkpoint(folder.resolve().name, folder.resolve(), trust_remote_code)
+        return folder.resolve()
     if folder.is_file():
         raise UsageError(f"model {name!r} is a file, expected the folder that holds config.json")
     if name.startswith((".", "~", os.sep)) or name.count("/") > 1:
         raise UsageError(f"the model folder {name!r} does not exist (a Hub name looks like owner/model)")
-    if revision is None and name in (EMBEDDED_NAME, EMBEDDED_NAME.partition("/")[2]) and _package_folder():
-        return embedded_checkpoint()
-    return _checkpoint(name, _download(name, revision, trust_remote_code, organisation), trust_remote_code)
+    return None
 
 
 def embedded_checkpoint() -> Checkpoint:
@@ -88,7 +116,9 @@ def _package_folder() -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _download(name: str, revision: str | None, trust_remote_code: bool, organisation: str) -> Path:
+def _download(
+    name: str, revision: str | None, trust_remote_code: bool, organisation: str, weights: bool = True
+) -> Path:
     """The Hub's snapshot of `name` in the local cache; only what loading needs, and code only if it was trusted."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -101,8 +131,9 @@ def _download(name: str, revision: str | None, trust_remote_code: bool, organisa
         RevisionNotFoundError,
     )
 
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.jsonl", "*.md"]
+    patterns = ["*.json", "*.txt", "*.model", "*.jinja", "*.jsonl", "*.md"]
     patterns += ["*.py"] if trust_remote_code else []
+    patterns += ["*.safetensors"] if weights else []
     ignored = [f"{other}/*" for other in sorted(_OTHER_FORMATS)]
     repository = _with_owner(name, organisation)
     try:
@@ -125,7 +156,8 @@ def _download(name: str, revision: str | None, trust_remote_code: bool, organisa
 
 
 def _with_owner(name: str, organisation: str) -> str:
-    if "/" in name:
+    """`organisation` "" stands for the few names without an owner that the Hub has (gpt2, t5-small)."""
+    if "/" in name or not organisation:
         return name
     from sentence_transformers.util import ORIGINAL_TRANSFORMER_MODELS
 
