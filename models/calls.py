@@ -95,8 +95,9 @@ class AttentionCall:
     """How much the tokens of `query` attend to each token of each document (Chen et al. 2024, ICR).
 
     The model reads `head`, then each of `passages`, then `before`, then `query`, then `after`; once more with
-    `null_query` in the place of the query, over the same cache. The reply holds, per document, the sum of its tokens'
-    calibrated attention. `heads` are (layer, head) pairs to sum over; empty means all.
+    `null_query` in the place of the query, over the same cache. `join` stands before each passage and belongs to none.
+    The reply holds, per document, the sum of its tokens' calibrated attention. `heads` are (layer, head) pairs to sum
+    over; empty means all.
     """
 
     head: str
@@ -105,6 +106,7 @@ class AttentionCall:
     query: str
     after: str
     null_query: str = "N/A"
+    join: str = ""
     heads: tuple[tuple[int, int], ...] = ()
     chat: bool = False
     request: Request | None = field(default=None, compare=False)
