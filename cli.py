@@ -228,6 +228,57 @@ def doctor(
         envelope.show(examine(index or []))
 
 
+ledger = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="The judgements that language models were asked for and paid for."
+)
+app.add_typer(ledger, name="ledger")
+LedgerPath = Annotated[Path | None, typer.Option("--path", help="The ledger's file; the cache folder's by default.")]
+
+
+@ledger.command("show")
+def ledger_show(
+    path: LedgerPath = None,
+    model: Annotated[str | None, typer.Option(help="Only this model's.")] = None,
+    json: Json = False,
+) -> None:
+    """How many judgements there are of each model and kind, what they cost, and from when they are."""
+    from .ledger_commands import show_ledger
+
+    with Envelope("ledger show", json) as envelope:
+        envelope.show(show_ledger(path, model))
+
+
+@ledger.command("export")
+def ledger_export(
+    out: Annotated[Path, typer.Argument(help="File to write: .jsonl or .jsonl.gz.")],
+    path: LedgerPath = None,
+    model: Annotated[str | None, typer.Option(help="Only this model's.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only this kind, such as LabelCall.")] = None,
+    query: Annotated[str | None, typer.Option(help="Only those that this query id asked for first.")] = None,
+    json: Json = False,
+) -> None:
+    """Write judgements as JSON Lines, in the order in which they were made."""
+    from .ledger_commands import export_ledger
+
+    with Envelope("ledger export", json) as envelope:
+        envelope.show(export_ledger(out, path, model=model, kind=kind, query=query))
+
+
+@ledger.command("prune")
+def ledger_prune(
+    path: LedgerPath = None,
+    older_than: Annotated[str | None, typer.Option(help="Such as 12h, 30d or 4w; 0d means all.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only this model's.")] = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Delete judgements that are old, or of one model; they would be asked for again."""
+    from .ledger_commands import prune_ledger
+
+    with Envelope("ledger prune", json) as envelope:
+        envelope.show(prune_ledger(path, older_than=older_than, model=model, dry_run=dry_run))
+
+
 def _settings(pairs: list[str] | None) -> dict[str, Any]:
     """`key=value` pairs, values read as YAML; `part.key=value` sets an option of a part: backend.dtype=bfloat16."""
     import yaml

@@ -65,6 +65,18 @@ class Judgement(NamedTuple):
     usage: Usage
 
 
+class Group(NamedTuple):
+    """Judgements of one model and kind: how many, the bytes of their texts, what they cost, ISO times."""
+
+    model: str
+    kind: str
+    judgements: int
+    bytes: int
+    usage: Usage
+    oldest: str
+    newest: str
+
+
 class Ledger:
     """An open file of judgements. Rows are only ever added; `prune` is the one way to lose some.
 
@@ -148,25 +160,28 @@ class Ledger:
             if len(page) < _PAGE:
                 return
 
-    def summary(self, where: str = "1", values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """(model, kind, judgements, bytes of replies, prompt, cached and new tokens, oldest, newest) by model and kind."""
+    def summary(self, where: str = "1", values: Sequence[Any] = ()) -> list[Group]:
+        """What there is of each model and kind."""
+        texts = ("key", "created", "model", "kind", "query_id", "doc_ids", "prompt", "reply")
+        size = " + ".join(f"coalesce(length({name}), 0)" for name in texts)
         columns = (
-            "count(*), sum(length(reply)), sum(prompt_tokens), sum(cached_tokens), sum(new_tokens), "
+            f"model, kind, count(*), sum({size}), sum(prompt_tokens), sum(cached_tokens), sum(new_tokens), "
             "min(created), max(created)"
         )
-        return self._run(
-            f"SELECT model, kind, {columns} FROM judgements WHERE {where} GROUP BY model, kind ORDER BY model, kind",
-            values,
-        )
+        grouped = f"SELECT {columns} FROM judgements WHERE {where} GROUP BY model, kind ORDER BY model, kind"
+        return [
+            Group(model, kind, count, size, Usage(*rest[:3]), *rest[3:])
+            for model, kind, count, size, *rest in self._run(grouped, values)
+        ]
 
     def delete(self, where: str, values: Sequence[Any]) -> int:
         """Delete judgements and give their space back; how many there were."""
-        before = self._run("SELECT count(*) FROM judgements", ())[0][0]
-        self._run(f"DELETE FROM judgements WHERE {where}", values)
-        after: int = self._run("SELECT count(*) FROM judgements", ())[0][0]
-        if after < before:
-            self._run("VACUUM", ())
-        return before - after
+        with self._lock, _explained(self.path):
+            deleted = self._connection.execute(f"DELETE FROM judgements WHERE {where}", values).rowcount
+            if deleted:
+                self._connection.execute("VACUUM")
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return deleted
 
     def bytes(self) -> int:
         """Size of the file and its write-ahead log on disk."""

@@ -109,9 +109,9 @@ class Fake(Backend):
     def _prompt_tokens(self, call: Call) -> int:
         length = self.tokens.length
         if isinstance(call, AttentionCall):
-            return sum(map(length, (call.head, *call.passages, call.before, call.query, call.after)))
-        targets = sum(map(length, call.targets)) if isinstance(call, LikelihoodCall) else 0
-        return self.tokens.count(call.prompt) + targets
+            sides = [call.before + query + call.after for query in (call.query, call.null_query)]
+            return sum(map(length, (call.head, *call.passages, *sides)))
+        return self.tokens.count(call.prompt)
 
     # ---- relevance --------------------------------------------------------------------------------------------------
 
