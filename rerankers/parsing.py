@@ -117,7 +117,7 @@ def final_answer(text: str, *, reasoning: bool = False) -> str:
     A chain of thought that does not end has no answer: an opened `<think>`, or no `</think>` where `reasoning` says that
     one is due. Its ids are the model's musings, in no order.
     """
-    thought, closed, answer = text.rpartition("</think>")
+    _thought, closed, answer = text.rpartition("</think>")
     if not closed and (reasoning or "<think>" in answer) and not _ANSWER.search(answer):
         return ""
     tagged = _ANSWER.findall(answer)
@@ -158,8 +158,8 @@ def _found(answer: str, form: Form, *, share: float, cut: bool = False) -> list[
     """The names in a text of any form. Where more than nothing and at least `share` of them stand in the marks asked
     for (`[3]`), only those count: a number in a sentence is no id then."""
     answer = plain(answer)
-    bare = [m for m in (_NUMBER if form.numbered else _LETTER).finditer(answer)]
-    marked = [m for m in _marked(form.before, form.after, form.numbered).finditer(answer)]
+    bare = list((_NUMBER if form.numbered else _LETTER).finditer(answer))
+    marked = list(_marked(form.before, form.after, form.numbered).finditer(answer))
     use_marked = marked and len(marked) >= share * len(bare)
     matches = [(m[1], m.end(1)) for m in marked] if use_marked else [(m[0], m.end()) for m in bare]
     if cut and matches and matches[-1][1] == len(answer) and _could_go_on(matches[-1][0], form):
