@@ -49,13 +49,14 @@ class Request(NamedTuple):
 class LabelCall:
     """The logits of `labels` as the token after the prompt. Each label is one token there, or the call is refused.
 
-    `answers` name the request's documents, in their order, for a backend that plays an oracle; for verb `score` the
-    first label speaks for the document.
+    For a backend that plays an oracle the labels name the documents of `request`, in their order; for verb `score` the
+    first label speaks for the document. `so_far` is the judge's own note of earlier calls for the same request.
     """
 
     prompt: Prompt
     labels: tuple[str, ...]
     request: Request | None = field(default=None, compare=False)
+    so_far: tuple[float, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class GenerateCall:
     `exactly_as_long_as` replaces `max_tokens` by the number of tokens that this text has and bans the end until then.
     `stop` ends the text before any of these strings. `choices` name the request's documents as the answer would
     (`[1]`); with `constrained` the answer can only be all of them, each once, joined by `separator`, or the first
-    `top` of such an answer.
+    `top` of such an answer. `so_far` is the judge's own note of earlier calls for the same request.
     """
 
     prompt: Prompt
@@ -79,6 +80,7 @@ class GenerateCall:
     temperature: float = 0.0
     seed: int = 0
     request: Request | None = field(default=None, compare=False)
+    so_far: tuple[float, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,10 @@ class Answer:
 
 
 class Judge:
-    """Base of all judges."""
+    """Base of all judges. `verbs` are what it can answer; one made with options may have fewer than its class."""
 
     registered_name: ClassVar[str] = ""
-    verbs: ClassVar[frozenset[str]] = frozenset()
+    verbs: frozenset[str] = frozenset()
 
     def call(self, request: Request, tokens: Tokens) -> tuple[Call, Mapping[str, int]]:
         """What to ask the model, and oddities counted on the way (`shrunk_prompts`). `tokens` is the backend's
