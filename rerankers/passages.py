@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 from ..errors import require
 from ..models.calls import Tokens
@@ -13,6 +16,8 @@ from ..records import Document
 #: `A-z` of FIRST's own code also has `[ \ ] ^ _` and the backtick.
 BRACKETS = {"numbers": re.compile(r"\[(\d+)\]"), "letters": re.compile(r"\[([A-z]+)\]")}
 
+_PLACE = re.compile(r"\{([a-z]+)\}")
+
 
 @dataclass(frozen=True)
 class PassageRules:
@@ -20,8 +25,10 @@ class PassageRules:
 
     `titled` is the form of a document with a title, of `{title}` and `{text}`; one without is its text. `drop` are
     strings that are taken out. `strip` takes white space from both ends. `ftfy` repairs broken Unicode. `words` keeps so
-    many words and puts one space between them; `tokens` keeps so many of the tokenizer's tokens, `characters` so many
-    characters. `brackets` are the ids that change `[12]` into `(12)`: numbers, letters, or none of them.
+    many words, with one space between them; with `spaces` it keeps so many pieces between single spaces of the text
+    alone, before the title is put to it, and all white space. `tokens` keeps so many of the tokenizer's tokens.
+    `brackets` are the ids that change `[12]` into `(12)`: numbers, letters, or none of them; `brackets_first` does so
+    before the cut by tokens.
     """
 
     titled: str = "{title} {text}"
@@ -29,30 +36,55 @@ class PassageRules:
     strip: bool = False
     ftfy: bool = False
     words: int | None = None
+    spaces: bool = False
     tokens: int | None = None
-    characters: int | None = None
     brackets: str = ""
+    brackets_first: bool = False
 
-    def content(self, document: Document) -> str:
-        """The document before it is cut."""
-        text = document.text
-        if document.title:
-            text = fill(self.titled, {"title": document.title, "text": document.text})
+    def longest(self, document: Document) -> int:
+        """The number of words, as `words` counts them, from which on nothing is cut."""
+        return len(document.text.split(" ") if self.spaces else self._text(document, None).split())
+
+    def passage(self, document: Document, tokens: Tokens | None = None, budget: int | None = None) -> str:
+        """The passage, cut by words and to `budget` tokens where that is a number."""
+        return _passage(self, document, _Same(tokens), budget)
+
+    def _text(self, document: Document, words: int | None) -> str:
+        body = document.text if words is None else " ".join(document.text.split(" ")[:words])
+        text = fill(self.titled, {"title": document.title, "text": body}) if document.title else body
         for unwanted in self.drop:
             text = text.replace(unwanted, "")
         text = text.strip() if self.strip else text
         return repaired(text) if self.ftfy else text
 
-    def passage(self, document: Document, words: int | None, tokens: Tokens | None, budget: int | None) -> str:
-        """The passage, cut to `words` words and to `budget` tokens where these are numbers."""
-        text = self.content(document)
-        if words is not None:
-            text = " ".join(text.split()[:words])
+    def _passage(self, document: Document, tokens: Tokens | None, budget: int | None) -> str:
+        text = self._text(document, self.words if self.spaces else None)
+        if self.words is not None and not self.spaces:
+            text = " ".join(text.split()[: self.words])
+        if self.brackets_first:
+            text = no_brackets(text, self.brackets)
         if budget is not None and tokens is not None:
             text = tokens.cut(text, budget)
-        if self.characters is not None:
-            text = text[: self.characters]
         return no_brackets(text, self.brackets)
+
+
+class _Same:
+    """The identity of an object as a key."""
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.thing is self.thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
+
+
+@lru_cache(maxsize=2048)
+def _passage(rules: PassageRules, document: Document, tokens: _Same, budget: int | None) -> str:
+    """Kept, because sorts show the same document again and again."""
+    return rules._passage(document, tokens.thing, budget)
 
 
 def no_brackets(text: str, kind: str) -> str:
@@ -62,12 +94,9 @@ def no_brackets(text: str, kind: str) -> str:
 
 def repaired(text: str, html: str | bool = "auto") -> str:
     """The text with its Unicode repaired by ftfy: mojibake, curly quotes, ligatures, control characters. `html` False
-    keeps entities such as `&lt;`; auto resolves them where the text has no `<`."""
-    fixed: str = require("ftfy", "this prompt's template (ftfy: true)").fix_text(text, unescape_html=html)
+    keeps entities such as `&lt;`; auto resolves them up to the first line with a `<`."""
+    fixed: str = require("ftfy", "this prompt's template (ftfy)").fix_text(text, unescape_html=html)
     return fixed
-
-
-_PLACE = re.compile(r"\{([a-z]+)\}")
 
 
 def places(form: str) -> set[str]:
@@ -75,6 +104,6 @@ def places(form: str) -> set[str]:
     return set(_PLACE.findall(form))
 
 
-def fill(form: str, values: dict[str, str]) -> str:
+def fill(form: str, values: Mapping[str, str]) -> str:
     """The form with its places filled, each once: braces in a value stay as they are."""
     return _PLACE.sub(lambda place: values[place[1]], form)
