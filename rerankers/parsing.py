@@ -87,12 +87,15 @@ def read_order(
     return order + rest, {kind: count for kind, count in counts.items() if count}
 
 
-def read_choice(text: str, form: Form, labels: Sequence[str] = ()) -> tuple[int | None, dict[str, int]]:
+def read_choice(
+    text: str, form: Form, labels: Sequence[str] = (), *, reasoning: bool = False
+) -> tuple[int | None, dict[str, int]]:
     """The position of the one document that the text names, and what was repaired; None where it names none or several.
 
-    `labels` are further well-formed answers, one a document: what is left to say after a prompt's tail.
+    `labels` are further well-formed answers, one a document: what is left to say after a prompt's tail. `reasoning` says
+    that a chain of thought is due to end.
     """
-    answer = final_answer(text)
+    answer = final_answer(text, reasoning=reasoning)
     position = exactly_named(answer, form, labels)
     if position is not None:
         return position, {}
@@ -140,12 +143,19 @@ def _without_stump(answer: str, form: Form) -> str:
 def _strictly(answer: str, form: Form) -> list[str] | None:
     """The names of an answer in the form asked for, those of no document among them; None of any other text."""
     names = []
-    for part in answer.split(form.separator):
+    for part in _unframed(answer, form).split(form.separator):
         inner = part[len(form.before) : len(part) - len(form.after)]
         if f"{form.before}{inner}{form.after}" != part or not _is_name(inner, form):
             return None
         names.append(inner)
     return names
+
+
+def _unframed(answer: str, form: Form) -> str:
+    """A list without what some prompts ask for around it: `[rankstart] … [rankend]`, or brackets where the names have
+    none. The end may lack, as a forced length ends there."""
+    answer = answer.removeprefix("[rankstart]").removesuffix("[rankend]").strip()
+    return answer.removeprefix("[").removesuffix("]") if "[" not in form.before + form.after else answer
 
 
 def _is_name(text: str, form: Form) -> bool:

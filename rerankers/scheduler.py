@@ -133,7 +133,11 @@ def _answers(
             if reply.reused:
                 owner.counts["reused_calls"] += 1
             owner.usage = Usage(*(a + b for a, b in zip(owner.usage, reply.usage, strict=True)))
-            answer = judge.read(requests[row], call, reply)
+            try:
+                answer = judge.read(requests[row], call, reply)
+            except TooLong as error:
+                owner.failure = owner.failure or str(error)
+                continue
             if isinstance(answer, Answer):
                 owner.counts.update(answer.counts)
                 owner.repaired_calls += any(name.startswith("repaired") for name in answer.counts)
