@@ -13,20 +13,23 @@ from .llm import LLMReranker, Spec
 class Listwise(LLMReranker):
     """Shared by rerankers that generate a list of ids.
 
-    `template` names the prompt, `words` cuts passages at so many words, `constrained` allows the model no other answer
-    than a list of the ids, `thinking_tokens` is the budget of a reasoning model before its answer, `temperature` 0 is
-    greedy, `seed` is of the sampling otherwise. None means the model card's value, or else the judge's default.
+    `template` names the prompt, `ids` the id scheme (numbers or letters), `words` cuts passages at so many words.
+    `constrained` allows the model no other answer than a list of the ids, `forced_length` makes it as long as such a
+    list, `thinking_tokens` is the budget of a reasoning model before its answer, `temperature` 0 is greedy, `seed` is
+    of the sampling otherwise. None means the model card's value, or else the judge's default.
     """
 
     template: str | None = None
+    ids: str | None = None
     words: int | None = None
     constrained: bool | None = None
+    forced_length: bool | None = None
     thinking_tokens: int | None = None
     temperature: float | None = None
     seed: int | None = None
 
     def judge_spec(self) -> Spec:
-        names = ("template", "words", "constrained", "thinking_tokens", "temperature", "seed")
+        names = ("template", "ids", "words", "constrained", "forced_length", "thinking_tokens", "temperature", "seed")
         return {"use": "generate"} | {name: getattr(self, name) for name in names}
 
 

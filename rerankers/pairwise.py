@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..registry import register
@@ -36,23 +37,31 @@ class AllPair(Pairwise):
 @register("prp-heapsort")
 @dataclass
 class Heapsort(Pairwise):
-    """PRP by a heap: the best `k` are sorted, the others keep their given order beneath."""
+    """PRP by a heap: the best `k` are sorted, the others keep their given order beneath.
+
+    `compat` ielab breaks ties as that implementation does.
+    """
 
     k: int | None = None
+    compat: str | None = None
 
     def strategy_spec(self) -> Spec:
-        return {"use": "heapsort", "k": self.k}
+        return {"use": "heapsort", "k": self.k, "compat": self.compat}
 
 
 @register("prp-sliding")
 @dataclass
 class SlidingPairs(Pairwise):
-    """PRP-Sliding-K: `k` passes from the bottom to the top, each carries the best that it meets up."""
+    """PRP-Sliding-K: `k` passes from the bottom to the top, each carries the best that it meets up.
+
+    `compat` ielab skips what a pass left unchanged, as that implementation does.
+    """
 
     k: int | None = None
+    compat: str | None = None
 
     def strategy_spec(self) -> Spec:
-        return {"use": "bubble", "k": self.k}
+        return {"use": "bubble", "k": self.k, "compat": self.compat}
 
 
 @register("duot5")
@@ -60,16 +69,18 @@ class SlidingPairs(Pairwise):
 class DuoT5(LLMReranker):
     """duoT5 (Pradeep et al. 2021): probabilities that one passage is more relevant, over all ordered pairs.
 
-    `template` names the prompt, `words` cuts passages at so many words, `aggregate` adds probabilities (SYM-SUM) or
-    counts wins. None means the model card's value, or else the default.
+    `template` names the prompt, `labels` are its words for the first and the second passage, `words` cuts passages at
+    so many words, `aggregate` adds probabilities (SYM-SUM) or counts wins. None means the model card's value, or else
+    the default.
     """
 
     template: str | None = None
+    labels: Sequence[str] | None = None
     words: int | None = None
     aggregate: str | None = None
 
     def judge_spec(self) -> Spec:
-        return {"use": "duot5", "template": self.template, "words": self.words}
+        return {"use": "duot5", "template": self.template, "labels": self.labels, "words": self.words}
 
     def strategy_spec(self) -> Spec:
         return {"use": "allpair", "aggregate": self.aggregate or "probability"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..registry import register
@@ -29,34 +30,45 @@ class Pointwise(LLMReranker):
 class YesNo(Pointwise):
     """The logit of yes against that of no: Qwen3-Reranker, mxbai-rerank-v2, bge-reranker-v2-gemma.
 
-    `instruction` replaces the template's, `scores` is difference (of the two logits), prob (of yes, by softmax) or
-    positive (the logit of yes alone).
+    `labels` are the words for and against a document, `instruction` replaces the template's, `scores` is difference (of
+    the two logits), prob (of yes, by softmax), log_prob, or positive (the logit of yes alone).
     """
 
+    labels: Sequence[str] | None = None
     instruction: str | None = None
     scores: str | None = None
 
     def judge_spec(self) -> Spec:
-        names = ("template", "words", "instruction", "scores")
+        names = ("template", "words", "labels", "instruction", "scores")
         return {"use": "yes-no"} | {name: getattr(self, name) for name in names}
 
 
 @register("monot5")
 @dataclass
 class MonoT5(Pointwise):
-    """monoT5 (Nogueira et al. 2020): log-probability of true against false at the decoder's first step."""
+    """monoT5 (Nogueira et al. 2020): log-probability of true against false at the decoder's first step.
+
+    `labels` are the words for and against a document.
+    """
+
+    labels: Sequence[str] | None = None
 
     def judge_spec(self) -> Spec:
-        return {"use": "monot5", "template": self.template, "words": self.words}
+        return {"use": "monot5", "template": self.template, "words": self.words, "labels": self.labels}
 
 
 @register("rankt5")
 @dataclass
 class RankT5(Pointwise):
-    """RankT5 (Zhuang et al. 2022): the logit of one reserved token at the decoder's first step."""
+    """RankT5 (Zhuang et al. 2022): the logit of one reserved token at the decoder's first step.
+
+    `labels` is a list of that token.
+    """
+
+    labels: Sequence[str] | None = None
 
     def judge_spec(self) -> Spec:
-        return {"use": "rankt5", "template": self.template, "words": self.words}
+        return {"use": "rankt5", "template": self.template, "words": self.words, "labels": self.labels}
 
 
 @register("query-likelihood")

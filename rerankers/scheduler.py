@@ -54,7 +54,6 @@ def schedule(
         answers = _round(strategy.verb, judge, tokens, ask, candidates, pending, outcomes)
         for q, given in answers.items():
             del pending[q]
-            outcomes[q].rounds += 1
             if outcomes[q].failure:
                 sorts[q].close()
                 advance(1)
@@ -92,7 +91,8 @@ def _round(
     outcomes: list[Outcome],
 ) -> dict[int, list[Answer]]:
     """The answers to all pending requests. Requests go by query and first document: prompts with a common beginning
-    stand together, so that a backend can share it."""
+    stand together, so that a backend can share it. A judge's second calls count as a round of their own."""
+    turns = dict.fromkeys(pending, 1)
     answers = {q: [Answer()] * len(asks) for q, asks in pending.items()}
     places = [(q, i) for q, asks in pending.items() for i in sorted(range(len(asks)), key=lambda i: asks[i])]
     for start in range(0, len(places), _AT_ONCE):
@@ -102,16 +102,21 @@ def _round(
             documents = candidates[q].documents
             requests.append(Request(verb, candidates[q].query, tuple(documents[p] for p in pending[q][i])))
         owners = [outcomes[q] for q, _ in part]
-        for row, answer in _answers(judge, tokens, ask, requests, owners):
+        for row, answer, turn in _answers(judge, tokens, ask, requests, owners):
             q, i = part[row]
             answers[q][i] = answer
+            turns[q] = max(turns[q], turn)
+    for q, most in turns.items():
+        outcomes[q].rounds += most
     return answers
 
 
 def _answers(
     judge: Judge, tokens: Tokens, ask: Asker, requests: Sequence[Request], owners: Sequence[Outcome]
-) -> Iterator[tuple[int, Answer]]:
-    """(row, answer) for the requests that did not fail. A judge that needs a second call gets it."""
+) -> Iterator[tuple[int, Answer, int]]:
+    """(row, answer, number of the call that gave it) for the requests that did not fail. A judge that needs a second
+    call gets it."""
+    turn = 0
     calls: list[tuple[int, Call]] = []
     for row, (request, owner) in enumerate(zip(requests, owners, strict=True)):
         try:
@@ -122,6 +127,7 @@ def _answers(
         owner.counts.update(counts)
         calls.append((row, call))
     while calls:
+        turn += 1
         again: list[tuple[int, Call]] = []
         for position, reply in ask([call for _, call in calls]):
             row, call = calls[position]
@@ -141,7 +147,7 @@ def _answers(
             if isinstance(answer, Answer):
                 owner.counts.update(answer.counts)
                 owner.repaired_calls += any(name.startswith("repaired") for name in answer.counts)
-                yield row, answer
+                yield row, answer, turn
             else:
                 again.append((row, answer))
         calls = again

@@ -28,7 +28,8 @@ from ..calls import (
 )
 from . import Backend
 
-_TOKEN = re.compile(r"\s*(?:\w+|[^\w\s])")
+#: Words, punctuation marks, and tags or reserved tokens such as `<extra_id_10>`.
+_TOKEN = re.compile(r"\s*(?:</?\w+>|\w+|[^\w\s])")
 #: Tokens that frame a chat's turn: its start, its role, its end.
 _TURN = 3
 #: From this value on a document counts as relevant where yes or no is asked: half of the query's words, or a label of 1.
