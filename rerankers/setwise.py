@@ -17,19 +17,21 @@ class BestOf(LLMReranker):
 
     `sort` is heapsort or bubble, `children` the documents that are compared with their parent in one prompt, `k` the
     best that are sorted; the others keep their given order beneath. `template` names the prompt, `words` cuts passages
-    at so many words. None means the model card's value, or else the default.
+    at so many words. `compat` ielab skips windows of a bubble sort as that implementation does. None means the model
+    card's value, or else the default.
     """
 
     sort: str = "heapsort"
     children: int | None = None
     k: int | None = None
+    compat: str | None = None
     template: str | None = None
     words: int | None = None
 
     def strategy_spec(self) -> Spec:
         if self.sort not in _SORTS:
             raise UsageError(f"{self.label}: sort {self.sort!r} is unknown: {suggest(self.sort, _SORTS)}")
-        return {"use": _SORTS[self.sort], "children": self.children, "k": self.k}
+        return {"use": _SORTS[self.sort], "children": self.children, "k": self.k, "compat": self.compat}
 
 
 @register("setwise")
