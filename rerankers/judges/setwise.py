@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ...errors import UsageError
 from ...models.calls import Call, GenerateCall, LabelCall, Reply, Request, Tokens
@@ -13,7 +13,7 @@ from ...registry import register
 from ..parsing import read_choice
 from . import Answer
 from .prompted import Prompted, answer_tokens, check_mode, check_positive
-from .values import by_values
+from .values import best_first
 
 _MODES = ("generate", "likelihood")
 
@@ -65,8 +65,9 @@ class Setwise(Prompted):
             return self._ask(request, self.__dict__["_tokens"], tally)[0]
         if not any(tally.votes):
             return Answer((), (), tally.counts())
-        answer = by_values(request.verb, [vote / self.permutations for vote in tally.votes])
-        return replace(answer, counts=tally.counts(), scores=answer.scores if self.mode == "likelihood" else ())
+        shares = [vote / self.permutations for vote in tally.votes]
+        order = () if request.verb == "prefer" and shares[0] == shares[1] else best_first(request.verb, shares)
+        return Answer(order, tuple(shares) if self.mode == "likelihood" else (), tally.counts())
 
     def _ask(self, request: Request, tokens: Tokens, tally: _Tally) -> tuple[Call, Mapping[str, int]]:
         """The call of the tally's turn. Its request has the documents as they are shown."""

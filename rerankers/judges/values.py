@@ -27,8 +27,12 @@ def by_values(verb: str, values: Sequence[float]) -> Answer:
         order = () if first == second else (0, 1) if first > second else (1, 0)
         prob = math.exp(-softplus(second - first))
         return Answer(order, (prob, 1 - prob), counts)
-    ranked = sorted(range(len(values)), key=lambda i: (math.isnan(values[i]), -_known(values[i])))
-    return Answer(picked(verb, ranked), () if counts else tuple(values), counts)
+    return Answer(best_first(verb, values), () if counts else tuple(values), counts)
+
+
+def best_first(verb: str, values: Sequence[float]) -> tuple[int, ...]:
+    """What answers `verb`, of the order by these values; a `nan` stands behind all others."""
+    return picked(verb, sorted(range(len(values)), key=lambda i: (math.isnan(values[i]), -_known(values[i]))))
 
 
 def picked(verb: str, order: Sequence[int]) -> tuple[int, ...]:
