@@ -88,7 +88,8 @@ class Generate(Prompted):
             top=top,
             temperature=self.temperature,
             seed=self.seed,
-            request=request,
+            # The worst is the last of a whole list, so that a list is what the model is asked for.
+            request=request._replace(verb="order") if request.verb == "ends" else request,
         )
         return call, counts
 

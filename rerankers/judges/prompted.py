@@ -44,7 +44,7 @@ class Prompted(Judge):
         if most is not None and n > most:
             raise UsageError(
                 f"{self.registered_name}: {n} documents in one prompt, the template {self.template} holds at most {most}: "
-                "use smaller windows"
+                "show fewer at a time (a smaller window, fewer children)"
             )
         return self.shown.default_names(n) if scheme is None else identifiers(scheme, n)
 
