@@ -6,12 +6,14 @@ import math
 
 import pytest
 from cribble.errors import InputError, UsageError
-from cribble.models.backends.fake import FakeTokens
-from cribble.models.calls import AttentionCall, LabelCall, LikelihoodCall, Reply, Request
+from cribble.models.backends.fake import Fake, FakeTokens
+from cribble.models.calls import AttentionCall, LabelCall, LikelihoodCall, Prompt, Reply, Request
 from cribble.records import Document, Query
 from cribble.registry import make
-from cribble.rerankers.judges import Answer, TooLong
+from cribble.rerankers.candidates import Candidates
+from cribble.rerankers.judges import Answer, Judge, TooLong
 from cribble.rerankers.judges.values import FLOOR, by_values, check_scores, score_of
+from cribble.rerankers.scheduler import schedule
 
 QUERY = Query("q", "which fish is red")
 TOKENS = FakeTokens()
@@ -138,6 +140,28 @@ def test_long_passages_are_shrunk_and_counted(name, verb, n):
     assert size(shrunk) <= limit.limit
     with pytest.raises(TooLong, match="too many"):
         who.call(long, FakeTokens(8))
+
+
+def test_a_second_call_that_is_too_long_fails_its_query_only():
+    class Verbose(Judge):
+        """Asks again, at a length that only some documents allow."""
+
+        verbs = frozenset({"score"})
+
+        def call(self, request, tokens):
+            return LabelCall(Prompt(text=request.documents[0].text), ("yes", "no"), request), {}
+
+        def read(self, request, call, reply):
+            if request.documents[0].text.endswith("x99"):
+                raise TooLong("too long at last")
+            return Answer((), reply.values[:1])
+
+    asked = [Candidates(Query(f"q{n}", "w0x0"), list(documents(1, n))) for n in (100, 4)]
+    backend = Fake()
+    failed, fine = schedule(make("rerankers/strategies", "pointwise", {}), Verbose(), TOKENS, backend.answer, asked)
+    assert failed.failure == "too long at last"
+    assert fine.failure == ""
+    assert fine.sorted.scores == [1.0]
 
 
 def test_words_cut_passages():
