@@ -66,8 +66,9 @@ class Setwise(Prompted):
         if not any(tally.votes):
             return Answer((), (), tally.counts())
         shares = [vote / self.permutations for vote in tally.votes]
-        order = () if request.verb == "prefer" and shares[0] == shares[1] else best_first(request.verb, shares)
-        return Answer(order, tuple(shares) if self.mode == "likelihood" else (), tally.counts())
+        tied = request.verb == "prefer" and shares[0] == shares[1]
+        best = () if tied else best_first(request.verb, shares)
+        return Answer(best, tuple(shares) if self.mode == "likelihood" else (), tally.counts())
 
     def _ask(self, request: Request, tokens: Tokens, tally: _Tally) -> tuple[Call, Mapping[str, int]]:
         """The call of the tally's turn. Its request has the documents as they are shown."""
