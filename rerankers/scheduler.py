@@ -129,7 +129,7 @@ def _answers(
     while calls:
         turn += 1
         again: list[tuple[int, Call]] = []
-        for position, reply in ask([call for _, call in calls]):
+        for position, reply in _replies(ask, [call for _, call in calls]):
             row, call = calls[position]
             owner = owners[row]
             owner.calls += 1
@@ -151,3 +151,13 @@ def _answers(
             else:
                 again.append((row, answer))
         calls = again
+
+
+def _replies(ask: Asker, calls: Sequence[Call]) -> Iterator[tuple[int, Reply | Failure]]:
+    """(position, reply) for every call: one that got none has failed, so that no document is ranked by silence."""
+    missing = set(range(len(calls)))
+    for position, reply in ask(calls):
+        missing.discard(position)
+        yield position, reply
+    for position in sorted(missing):
+        yield position, Failure("the backend gave no answer to a call")
