@@ -205,9 +205,10 @@ def positional_scores(outcome: Outcome) -> np.ndarray:
     compares: the sort's own where it has such, else n, n - 1, …, 1."""
     order = np.asarray(outcome.sorted.order, np.int64)
     n = len(order)
-    falling = np.arange(n, 0, -1, np.float64)
+    falling: np.ndarray = np.arange(n, 0, -1, dtype=np.float64)
     if outcome.sorted.scores is not None and not outcome.failure:
-        falling = np.asarray(outcome.sorted.scores, np.float32)
+        # Far from the ends of float32's range, so that there is room to fall.
+        falling = np.clip(np.asarray(outcome.sorted.scores, np.float64), -1e38, 1e38).astype(np.float32)
         for i in range(1, n):
             if not falling[i] < falling[i - 1]:
                 falling[i] = np.nextafter(falling[i - 1], np.float32(-np.inf))
