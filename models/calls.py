@@ -146,6 +146,12 @@ class Failure:
     reason: str
 
 
+def unsaid(tail: str, text: str) -> str:
+    """What is left of an answer `text` when the answer starts with `tail` already."""
+    shared = max((n for n in range(1, len(tail) + 1) if text.startswith(tail[-n:])), default=0)
+    return text[shared:]
+
+
 class Tokens(Protocol):
     """The tokenizer's side of a backend: all that can be known without the weights."""
 

@@ -25,6 +25,7 @@ from ..calls import (
     Reply,
     Request,
     Usage,
+    unsaid,
 )
 from . import Backend
 
@@ -158,7 +159,7 @@ class Fake(Backend):
             text = call.separator.join(names)
         else:
             text = f"The passage has {max(values, default=0.0):.2f} of what the query asks for."
-        text = _after(call.prompt.tail, text)
+        text = unsaid(call.prompt.tail, text)
         stops = [text.find(stop) for stop in call.stop if stop in text]
         text = text[: min(stops)] if stops else text
         allowed = self.tokens.length(call.exactly_as_long_as) if call.exactly_as_long_as else call.max_tokens
@@ -197,12 +198,6 @@ def _garbled(names: list[str], separator: str, chance: random.Random) -> str:
 def _elsewhere(name: str) -> str:
     """A name of the same form that no document has."""
     return re.sub(r"\d+", "999", name) if re.search(r"\d", name) else re.sub(r"\b[A-Z]\b", "ZZ", name)
-
-
-def _after(tail: str, text: str) -> str:
-    """What is left to say of `text` when the answer starts with `tail` already."""
-    shared = max((n for n in range(1, len(tail) + 1) if text.startswith(tail[-n:])), default=0)
-    return text[shared:]
 
 
 def _spread(values: list[float], labels: int, verb: str) -> list[float]:
