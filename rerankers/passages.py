@@ -95,7 +95,18 @@ def no_brackets(text: str, kind: str) -> str:
 def repaired(text: str, html: str | bool = "auto") -> str:
     """The text with its Unicode repaired by ftfy: mojibake, curly quotes, ligatures, control characters. `html` False
     keeps entities such as `&lt;`; auto resolves them up to the first line with a `<`."""
-    fixed: str = require("ftfy", "this prompt's template (ftfy)").fix_text(text, unescape_html=html)
+    if html == "auto":
+        return _fixed(text, html)
+    # ftfy goes line by line, and lines depend on each other in the mode auto only. Plain ASCII has nothing to repair.
+    lines = re.split(r"(?<=\n)", text)
+    return "".join(
+        line if line.isascii() and line.removesuffix("\n").isprintable() else _fixed(line, html) for line in lines
+    )
+
+
+@lru_cache(maxsize=4096)
+def _fixed(text: str, html: str | bool) -> str:
+    fixed: str = require("ftfy", "a prompt template with ftfy").fix_text(text, unescape_html=html)
     return fixed
 
 
