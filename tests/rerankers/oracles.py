@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+from cribble.registry import make
 from cribble.rerankers.judges import Answer
-from cribble.rerankers.strategies import Ask, Sorted, Strategy
+from cribble.rerankers.strategies import ROOM, Ask, Sorted, Strategy
 
 #: (verb, positions shown) -> what the judge says.
 Oracle = Callable[[str, Ask], Answer]
@@ -25,6 +27,11 @@ def play(strategy: Strategy, n: int, judge: Oracle) -> tuple[Sorted, list[list[A
             asks = sorting.send([judge(strategy.verb, ask) for ask in asks])
     except StopIteration as end:
         return end.value, rounds
+
+
+def named(name: str, **options: Any) -> Strategy:
+    made: Strategy = make(ROOM, name, options)
+    return made
 
 
 def answer(verb: str, order: Sequence[int], scores: Sequence[float] = ()) -> Answer:
@@ -58,6 +65,11 @@ def shuffled(n: int, seed: int) -> list[int]:
     worth = list(range(n))
     random.Random(f"worth/{seed}").shuffle(worth)
     return worth
+
+
+def judges(n: int) -> Iterator[Oracle]:
+    """One of each kind that answers."""
+    yield from (perfect(shuffled(n, 1)), noisy(n, 2), always_first, circular(n))
 
 
 def perfect(worth: Sequence[int]) -> Oracle:
