@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..registry import register
 from .first import sliding_spec
@@ -28,9 +29,15 @@ class Listwise(LLMReranker):
     temperature: float | None = None
     seed: int | None = None
 
+    #: The prompt of models that have no card.
+    usual_template: ClassVar[str | None] = None
+
     def judge_spec(self) -> Spec:
         names = ("template", "ids", "words", "constrained", "forced_length", "thinking_tokens", "temperature", "seed")
-        return {"use": "generate"} | {name: getattr(self, name) for name in names}
+        spec = {"use": "generate"} | {name: getattr(self, name) for name in names}
+        if self.template is None and self.model_card.judge.get("use") != "generate":
+            spec["template"] = self.usual_template
+        return spec
 
 
 @register("rankgpt")
@@ -46,6 +53,8 @@ class RankGPT(Listwise):
     passes: int | None = None
     compat: str | None = None
 
+    usual_template = "rankgpt"
+
     def strategy_spec(self) -> Spec:
         return sliding_spec(self)
 
@@ -59,6 +68,8 @@ class FullRank(Listwise):
     """
 
     top: int | None = None
+
+    usual_template = "fullrank-chat"
 
     def judge_spec(self) -> Spec:
         return {**super().judge_spec(), "top": self.top}

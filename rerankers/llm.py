@@ -123,12 +123,19 @@ class LLMReranker(TextReranker):
             "depth": str(self.depth),
         }
 
+    @property
+    def truncated(self) -> int:
+        """Documents of which the judge showed only the first words, once per query that they are a candidate of."""
+        return int(self.__dict__.get("_truncated", 0))
+
     def score(self, candidates: Sequence[Candidates]) -> list[np.ndarray]:
         from ..models.ledger import asker
 
         with progress(self.label, len(candidates), "queries") as advance:
             ask = asker(self.runner, self.book)
             outcomes = schedule(self.chosen_strategy, self.chosen_judge, self.runner.tokens, ask, candidates, advance)
+        cut = sum(self.chosen_judge.cuts(document) for c in candidates for document in c.documents)
+        self.__dict__["_truncated"] = self.truncated + cut
         self._count(candidates, outcomes)
         return [positional_scores(outcome) for outcome in outcomes]
 

@@ -89,4 +89,5 @@ def _text(call: Call) -> str:
     if not isinstance(call, GenerateCall):
         return ""
     one = call.request is not None and call.request.verb in ("prefer", "choose")
-    return call.choices[0] if one and call.choices else call.separator.join(call.choices[: call.top])
+    text = call.choices[0] if one and call.choices else call.separator.join(call.choices[: call.top])
+    return text.removeprefix(call.prompt.tail.strip())

@@ -15,14 +15,14 @@ _SORTS = {"heapsort": "setwise-heapsort", "bubble": "setwise-bubble"}
 class BestOf(LLMReranker):
     """Shared by rerankers that ask which of some documents is the best (Setwise; Zhuang et al., SIGIR 2024).
 
-    `sort` is heapsort or bubble, `children` the documents that are compared with their parent in one prompt, `k` the
+    `sort` is heapsort or bubble, `num_children` the documents that are compared with their parent in one prompt, `k` the
     best that are sorted; the others keep their given order beneath. `template` names the prompt, `words` cuts passages
     at so many words. `compat` ielab skips windows of a bubble sort as that implementation does. None means the model
     card's value, or else the default.
     """
 
     sort: str = "heapsort"
-    children: int | None = None
+    num_children: int | None = None
     k: int | None = None
     compat: str | None = None
     template: str | None = None
@@ -31,7 +31,7 @@ class BestOf(LLMReranker):
     def strategy_spec(self) -> Spec:
         if self.sort not in _SORTS:
             raise UsageError(f"{self.label}: sort {self.sort!r} is unknown: {suggest(self.sort, _SORTS)}")
-        return {"use": _SORTS[self.sort], "children": self.children, "k": self.k, "compat": self.compat}
+        return {"use": _SORTS[self.sort], "children": self.num_children, "k": self.k, "compat": self.compat}
 
 
 @register("setwise")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ...models.calls import Call, Reply, Request, Tokens
+from ...records import Document
 
 ROOM = "rerankers/judges"
 
@@ -41,6 +42,10 @@ class Judge:
         """What to ask the model, and oddities counted on the way (`shrunk_prompts`). `tokens` is the backend's
         tokenizer: prompts that are too long are shrunk here. Raises `TooLong` where even that does not help."""
         raise NotImplementedError
+
+    def cuts(self, document: Document) -> bool:
+        """Whether the judge shows only the document's first words."""
+        return False
 
     def read(self, request: Request, call: Call, reply: Reply) -> Answer | Call:
         """What the reply says; or one more call, whose reply is read in its turn."""

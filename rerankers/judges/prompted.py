@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from ...errors import UsageError, suggest
 from ...models.calls import Prompt, Request, Tokens
+from ...records import Document
 from ..identifiers import identifiers
 from ..parsing import Form
 from ..prompts import Template, load_template, shrink
@@ -37,6 +38,10 @@ class Prompted(Judge):
     def shown(self) -> Template:
         """The template."""
         return load_template(self.template)
+
+    def cuts(self, document: Document) -> bool:
+        words = self.words if self.words is not None else self.shown.words
+        return words is not None and self.shown.document.longest(document) > words
 
     def names(self, n: int, scheme: str | None = None) -> tuple[str, ...]:
         """What `n` documents are called: by `scheme`, or else as the template has it."""
