@@ -32,8 +32,9 @@ lint: install
 types: install
 	$(BIN)/mypy -p cribble
 
+# Two processes of one thread each: most tests wait for a process of their own or run one thread anyway.
 pytest: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: install
 	$(BIN)/python -m cribble.bench
