@@ -1,34 +1,38 @@
 """Model cards: what a checkpoint was trained for, as data. A new checkpoint of a known kind is no code.
 
 Shipped cards are `rerankers/model_cards/*.yaml`, by model name. A user's own is `cribble.yaml` in the model's folder, or a file
-named by the option `card`.
+named by the option `card`; a template that it names by a file `….yaml` lies beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 
 from ..errors import InputError, UsageError, suggest
+from ..registry import check_type
 
 _FOLDER = Path(__file__).parent / "model_cards"
+_PUBLISHED = ("first_stage", "measure", "values", "source")
 
 
 @dataclass(frozen=True)
 class Card:
     """One checkpoint. `judge` and `strategy` are specs, `{use: NAME, option: value}`; `model` holds options of the
-    backend (max_length, padding_side, …); `window` is the number of documents that it was trained for, `damage` what is
-    known to happen with another. `published` lists numbers with their first stage and source."""
+    backend (max_length, …). `base` is the model that this one is a LoRA adapter of. `window` is the number of documents
+    that it was trained for, `damage` what is known to happen with another. `published` lists numbers: first stage,
+    measure, values by data set, source."""
 
     name: str = ""
     judge: Mapping[str, Any] = field(default_factory=dict)
     strategy: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
+    base: str = ""
     window: int | None = None
     damage: str = ""
     licence: str = ""
@@ -37,12 +41,22 @@ class Card:
 
     @property
     def summary(self) -> str:
-        """One line: how it is asked, in which windows, and what its licence is."""
+        """One line: how it is asked, in which windows, its best known number, its licence."""
         parts = [f"{self.judge.get('use', '?')} × {self.strategy.get('use', '?')}"]
         parts += [f"template {self.judge['template']}"] if "template" in self.judge else []
         parts += [f"window {self.window}"] if self.window is not None else []
-        parts += [self.licence] if self.licence else []
-        return ", ".join(parts)
+        parts += [f"adapter of {self.base}"] if self.base else []
+        if self.published:
+            first = self.published[0]
+            dataset, value = next(iter(first["values"].items()))
+            parts.append(f"{dataset} {value} ({first['first_stage']})")
+        return ", ".join([*parts, *filter(None, [self.licence])])
+
+    def options(self, model: str | None, known: Collection[str]) -> dict[str, Any]:
+        """What the card says for a backend whose options are `known`. An adapter is loaded over its base where the
+        backend loads adapters; a server has both under the adapter's name."""
+        options = {name: value for name, value in self.model.items() if name in known}
+        return options | ({"model": self.base, "adapter": model} if self.base and "adapter" in known else {})
 
 
 @cache
@@ -72,6 +86,11 @@ def find_card(model: str | None, card: str | None = None) -> Card:
     return shipped_cards().get(model or "", Card(model or ""))
 
 
+def card_rows() -> list[tuple[str, str]]:
+    """(model, one line about it) of every shipped card, by name."""
+    return [(name, card.summary) for name, card in sorted(shipped_cards().items())]
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -84,14 +103,34 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _card(name: str, content: Any, path: Path) -> Card:
     known = [f.name for f in fields(Card) if f.name != "name"]
+    where = f"{path}: the card of {name}"
     if not isinstance(content, dict):
-        raise InputError(f"{path}: the card of {name} is {content!r}, expected a mapping with {', '.join(known)}")
-    for key in content:
+        raise InputError(f"{where} is {content!r}, expected a mapping with {', '.join(known)}")
+    kinds = get_type_hints(Card)
+    for key, value in content.items():
         if key not in known:
-            raise InputError(f"{path}: the card of {name} has the unknown key {key!r}: {suggest(str(key), known)}")
-    return Card(name, **{key: tuple(value) if key == "published" else value for key, value in content.items()})
+            raise InputError(f"{where} has the unknown key {key!r}: {suggest(str(key), known)}")
+        try:
+            check_type(f"{where}: {key}", value, kinds[key])
+        except UsageError as error:
+            raise InputError(str(error)) from error
+    values: dict[str, Any] = dict(content)
+    values["published"] = tuple(_published(where, entry) for entry in content.get("published") or ())
+    for part in ("judge", "strategy"):
+        if values.get(part) and "use" not in values[part]:
+            raise InputError(f"{where}: {part} does not say which one (use: NAME)")
+    values["judge"] = _beside(values.get("judge", {}), path)
+    return Card(name, **values)
 
 
-def card_rows() -> list[tuple[str, str]]:
-    """(model, one line about it) of every shipped card: judge and strategy, window, licence."""
-    return [(name, card.summary) for name, card in sorted(shipped_cards().items())]
+def _published(where: str, entry: Any) -> Mapping[str, Any]:
+    if not isinstance(entry, dict) or set(entry) != set(_PUBLISHED) or not isinstance(entry["values"], dict):
+        raise InputError(f"{where}: {entry!r} is published, expected a mapping with {', '.join(_PUBLISHED)}")
+    return entry
+
+
+def _beside(judge: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+    """The judge's spec, its template's file looked up beside the card."""
+    template = judge.get("template")
+    file = path.parent / template if isinstance(template, str) and template.endswith((".yaml", ".yml")) else None
+    return {**judge, "template": str(file)} if file is not None and file.is_file() else judge
