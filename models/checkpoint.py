@@ -169,7 +169,7 @@ def _checkpoint(name: str, folder: Path, trust_remote_code: bool) -> Checkpoint:
         raise InputError(
             f"the model folder {folder} holds neither config.json nor modules.json: expected a model's folder"
         )
-    _refuse_pickles(name, folder)
+    refuse_pickles(name, folder)
     if not trust_remote_code:
         _refuse_remote_code(name, folder)
     weights = weight_files(folder)
@@ -185,7 +185,7 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
-def _refuse_pickles(name: str, folder: Path) -> None:
+def refuse_pickles(name: str, folder: Path) -> None:
     """A folder whose only weights are pickled is refused: unpickling runs whatever code the file holds."""
     for place in (folder, *(path for path in folder.iterdir() if path.is_dir() and path.name not in _OTHER_FORMATS)):
         files = [path for path in place.iterdir() if path.is_file()]

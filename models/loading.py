@@ -50,7 +50,7 @@ def _load(
 ) -> Any:
     import sentence_transformers
 
-    with _quiet() as reports:
+    with quiet() as reports:
         try:
             model = getattr(sentence_transformers, kind)(
                 str(checkpoint.folder),
@@ -66,20 +66,30 @@ def _load(
             raise InputError(
                 f"the model {checkpoint.name} can't be loaded ({type(error).__name__}: {reason})"
             ) from error
-    missing = [name for report in reports for name in _MISSING.findall(report)]
-    missing = [name for name in missing if not any(part in name for part in may_miss)]
+    refuse_missing(checkpoint.name, reports, may_miss)
+    model.eval()
+    pack_where_it_pays(model, device, dtype)
+    return model
+
+
+def refuse_missing(name: str, reports: list[str], may_miss: tuple[str, ...] = ()) -> None:
+    """Raise `InputError` when transformers reported weights that the file lacks: they would be random numbers."""
+    missing = [weight for report in reports for weight in _MISSING.findall(report)]
+    missing = [weight for weight in missing if not any(part in weight for part in may_miss)]
     if missing:
         raise InputError(
-            f"the model {checkpoint.name} lacks weights that its network needs ({', '.join(missing[:4])}), they would "
+            f"the model {name} lacks weights that its network needs ({', '.join(missing[:4])}), they would "
             "be random: this checkpoint is made for another task, or is not whole"
         )
-    model.eval()
+
+
+def pack_where_it_pays(model: Any, device: str, dtype: str) -> None:
+    """Pack the float32 linear layers of a model on a CPU that profits (see `packed_linear`)."""
     if device == "cpu" and dtype == "float32":
         from .packed_linear import pack_linears, packing_pays
 
         if packing_pays():
             pack_linears(model)
-    return model
 
 
 def _set_max_length(model: Any, checkpoint: Checkpoint, max_length: int | None) -> None:
@@ -100,7 +110,7 @@ def _set_max_length(model: Any, checkpoint: Checkpoint, max_length: int | None) 
 
 
 @contextmanager
-def _quiet() -> Iterator[list[str]]:
+def quiet() -> Iterator[list[str]]:
     """Keep transformers' bars and tables off the terminal; what it warned of is in the yielded list."""
     from transformers.utils import logging as transformers_logging
 

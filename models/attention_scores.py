@@ -1,0 +1,123 @@
+"""In-context reranking: how much a query's tokens attend to the tokens of each passage before it (Chen et al. 2024).
+
+Score of a passage: Σ over its tokens of c_t = a_t(query) - a_t(null query), where a_t sums, over layers and heads, the
+mean over the query's tokens of their attention to token t; tokens with c_t <= mean - 2·std of their passage are left
+out (arXiv 2410.02642; the official code's `masked_NA_calibration`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError, UsageError
+from .calls import AttentionCall, Message
+from .packed_attention import Form, attention_weights
+from .packed_forward import PackedModel, Reading
+from .shared_prefix import Piece
+from .tokenizing import HFTokens
+
+
+class Spans(NamedTuple):
+    """A rendered prompt: ids (n,) int32, the tokens [start, end) of the query, and those of each passage."""
+
+    ids: np.ndarray
+    query: tuple[int, int]
+    passages: list[np.ndarray]
+
+
+def spans_of(call: AttentionCall, tokens: HFTokens, query: str) -> Spans:
+    """The call's text with `query` in it, as tokens. A token belongs to the text that its last character is in."""
+    text, places = call.head, []
+    for passage in call.passages:
+        places.append((len(text) + len(call.join), len(text) + len(call.join) + len(passage)))
+        text += call.join + passage
+    start = len(text) + len(call.before)
+    content = text + call.before + query + call.after
+    rendered, shift = _rendered(tokens, content, call.chat)
+    offsets = tokens.offsets(rendered)
+    if offsets is None:
+        raise UsageError(f"the tokenizer of {tokens.name} can't say where its tokens are, which attention scores need")
+    special = [] if call.chat else tokens.special_ids[0]
+    last = np.asarray([end - 1 if end > begin else -1 for begin, end in offsets], np.int64) - shift
+    inside = [
+        np.flatnonzero((last >= a) & (last < b)) + len(special) for a, b in (*places, (start, start + len(query)))
+    ]
+    asking = inside.pop()
+    if not len(asking):
+        raise InputError(f"the query {query!r} has no token of its own in the tokenizer of {tokens.name}")
+    ids = np.asarray([*special, *tokens.encode(rendered)], np.int32)
+    return Spans(ids, (int(asking[0]), int(asking[-1]) + 1), inside)
+
+
+def _rendered(tokens: HFTokens, content: str, chat: bool) -> tuple[str, int]:
+    """The text that the model reads, and where `content` begins in it (templates may strip white space)."""
+    if not chat:
+        return content, 0
+    rendered = tokens.chat([Message("user", content)])
+    bare = content.strip()
+    at = rendered.find(bare)
+    if at < 0:
+        raise InputError(f"the chat template of {tokens.name} changes the text, so that passages can't be found in it")
+    return rendered, at - (len(content) - len(content.lstrip()))
+
+
+class _Watch:
+    """Adds up, layer by layer, the attention of a query's rows to the tokens [0, common): (common,) float32."""
+
+    def __init__(self, common: int, query: tuple[int, int], heads: Sequence[tuple[int, int]]) -> None:
+        self.common, self.query, self.heads = common, query, heads
+        self.total = torch.zeros(common)
+
+    def see(self, form: Form, query: Tensor, key: Tensor, value: Tensor) -> None:
+        chosen = sorted({head for layer, head in self.heads if layer == form.layer}) if self.heads else None
+        if chosen == []:
+            return
+        start, end = self.query
+        rows = query[start - self.common : end - self.common].transpose(0, 1)[None]
+        at, keys = torch.arange(start, end, device=key.device), torch.arange(len(key), device=key.device)
+        mask = keys <= at[:, None]
+        if form.window is not None:
+            mask &= keys > at[:, None] - form.window
+        weights = attention_weights(rows, key.transpose(0, 1)[None], mask, form)[0].mean(dim=1)
+        weights = weights if chosen is None else weights[chosen]
+        self.total += weights[:, : self.common].sum(dim=0).cpu()
+
+
+def check_heads(heads: Sequence[tuple[int, int]], layers: int, width: int, name: str) -> None:
+    """Raise `UsageError` for a (layer, head) that the model does not have."""
+    for layer, head in heads:
+        if not (0 <= layer < layers and 0 <= head < width):
+            raise UsageError(
+                f"{name} has no head {head} in layer {layer}: layers go from 0 to {layers - 1}, heads from 0 to {width - 1}"
+            )
+
+
+def attention_scores(
+    model: PackedModel, asked: Spans, null: Spans, heads: Sequence[tuple[int, int]]
+) -> tuple[tuple[float, ...], int]:
+    """Scores of the passages, and how many tokens both readings shared. `heads` empty: all of them."""
+    readings = (asked, null)
+    most = min(len(asked.ids), len(null.ids), asked.query[0], null.query[0])
+    different = np.flatnonzero(asked.ids[:most] != null.ids[:most])
+    common = int(different[0]) if len(different) else most
+    pieces = [Piece(asked.ids[:common], 0, None, first=0)] if common else []
+    parent = pieces[0] if pieces else None
+    pieces += [Piece(spans.ids[common:], common, parent, [row], row) for row, spans in enumerate(readings)]
+    watches = {row: _Watch(common, spans.query, heads) for row, spans in enumerate(readings)}
+    asking = [Reading(spans.ids, len(spans.ids) - common) for spans in readings]
+    for _ in model.read(asking, observers=watches, pieces=pieces):
+        pass
+    calibrated = (watches[0].total - watches[1].total).numpy()
+    return tuple(_passage_score(calibrated[places[places < common]]) for places in asked.passages), common
+
+
+def _passage_score(calibrated: np.ndarray) -> float:
+    """The sum over a passage's tokens without its low outliers."""
+    if len(calibrated) > 1:
+        calibrated = calibrated[calibrated > calibrated.mean() - 2 * calibrated.std(ddof=1)]
+    return float(calibrated.sum(dtype=np.float64))
