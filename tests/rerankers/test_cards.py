@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from cribble.errors import InputError, UsageError
 from cribble.models.backends import ROOM as BACKENDS
-from cribble.records import Document
+from cribble.records import Document, Query
 from cribble.registry import entries, find, make, option_names
+from cribble.rerankers.candidates import Candidates
 from cribble.rerankers.cards import Card, card_rows, find_card, shipped_cards
 from cribble.rerankers.judges import ROOM as JUDGES
 from cribble.rerankers.prompts import load_template
 from cribble.rerankers.strategies import ROOM as STRATEGIES
+from cribble.tests.rerankers.golden_inputs import documents
 
 CARDS = shipped_cards()
 
@@ -44,6 +46,20 @@ def test_card_says_no_more_than_is_known(name: str) -> None:
         assert all(isinstance(value, float) for value in entry["values"].values())
     for text in (card.damage, card.notes, card.licence):
         assert "[U]" not in text
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_card_ranks_by_an_oracle(name: str) -> None:
+    """Prompt, call and reading fit each other: the one document with the query's words comes from place 17 to the top,
+    and no answer had to be repaired. The oracle is the backend fake."""
+    shown = documents(24)
+    shown[17] = Document("best", "Zebras of Zanzibar zigzag.")
+    stage = make("rerankers", "llm", {"model": name, "backend": {"use": "fake"}, "ledger": "off", "depth": 24})
+    (scores,) = stage.score([Candidates(Query("q", "zebras zanzibar zigzag"), shown)])
+    assert int(scores.argmax()) == 17
+    counts = stage.counts()
+    assert counts["failed_queries"] == 0
+    assert not [kind for kind in counts if kind.startswith("repaired") and counts[kind]]
 
 
 def test_checkpoints_of_the_research_card_have_cards() -> None:
