@@ -12,10 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
-
 from ..errors import InputError, UsageError, suggest
 from ..registry import check_type
+from .yaml_files import read_mapping
 
 _FOLDER = Path(__file__).parent / "model_cards"
 _PUBLISHED = ("first_stage", "measure", "values", "source")
@@ -64,7 +63,7 @@ def shipped_cards() -> dict[str, Card]:
     """All cards in the package by model name."""
     cards: dict[str, Card] = {}
     for path in sorted(_FOLDER.glob("*.yaml")):
-        for name, content in _read(path).items():
+        for name, content in read_mapping(path).items():
             if name in cards:
                 raise InputError(f"{path}: the model {name} has a card in another file: keep one")
             cards[name] = _card(name, content, path)
@@ -78,27 +77,17 @@ def find_card(model: str | None, card: str | None = None) -> Card:
         if card in shipped_cards():
             return shipped_cards()[card]
         if Path(card).is_file():
-            return _card(model or card, _read(Path(card)), Path(card))
+            return _card(model or card, read_mapping(Path(card)), Path(card))
         raise UsageError(f"card {card!r} is neither a file nor a shipped card: {suggest(card, shipped_cards())}")
     own = Path(model) / "cribble.yaml" if model else None
     if own is not None and own.is_file():
-        return _card(str(model), _read(own), own)
+        return _card(str(model), read_mapping(own), own)
     return shipped_cards().get(model or "", Card(model or ""))
 
 
 def card_rows() -> list[tuple[str, str]]:
     """(model, one line about it) of every shipped card, by name."""
     return [(name, card.summary) for name, card in sorted(shipped_cards().items())]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: no valid YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a mapping, found {type(content).__name__}")
-    return content
 
 
 def _card(name: str, content: Any, path: Path) -> Card:

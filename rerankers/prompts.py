@@ -12,8 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
-
 from ..errors import InputError, UsageError, suggest
 from ..models.calls import Prompt, Tokens
 from ..records import Document
@@ -21,6 +19,7 @@ from ..registry import check_type
 from .judges import VERBS, TooLong
 from .passages import BRACKETS, PassageRules, places
 from .template import Template
+from .yaml_files import read_mapping
 
 __all__ = ["Template", "load_template", "shrink", "template_names"]
 
@@ -88,7 +87,7 @@ def load_template(name: str) -> Template:
         path = Path(name)
         if not path.is_file():
             raise UsageError(f"the template file {name} does not exist")
-        return _template(path.stem, _read(path), path)
+        return _template(path.stem, read_mapping(path), path)
     raise UsageError(f"template {name!r} is unknown: {suggest(name, _shipped())}; a file's name ends in .yaml")
 
 
@@ -96,21 +95,11 @@ def load_template(name: str) -> Template:
 def _shipped() -> dict[str, Template]:
     found: dict[str, Template] = {}
     for path in sorted(_FOLDER.glob("*.yaml")):
-        for name, content in _read(path).items():
+        for name, content in read_mapping(path).items():
             if name in found:
                 raise InputError(f"{path}: the template {name} is in another file too: rename one")
             found[name] = _template(name, content, path)
     return found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: no valid YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a mapping, found {type(content).__name__}")
-    return content
 
 
 def _template(name: str, content: Any, path: Path) -> Template:
