@@ -231,7 +231,11 @@ class OpenAI(Backend):
         self.check(call)
         known = cast(Asked, call)
         if known.prompt.thinking is not None and self.server != "vllm" and self.api == "chat":
-            self._warn("thinking", "this server has no switch for thinking, which the prompt asks for: see `extra`")
+            self._say(
+                "thinking",
+                "this server has no switch for thinking, which the prompt asks for: see `extra`",
+                logging.INFO,
+            )
         return known
 
     def _send(self, content: dict[str, Any], stop: Event) -> dict[str, Any]:
@@ -250,12 +254,12 @@ class OpenAI(Backend):
             return Failure(str(result))
         reply, usage = result
         if usage is None:
-            self._warn("usage", "the server does not say what an answer costs: token counts are our own")
+            self._say("usage", "the server does not say what an answer costs: token counts are our own")
             usage = Usage(self.tokens.count(call.prompt), 0, self.tokens.length(reply.text) or 1)
         elif self.tokenizer is not None and not isinstance(call, LikelihoodCall):
             counted = self.tokens.count(call.prompt)
             if usage.prompt != counted:
-                self._warn(
+                self._say(
                     "count",
                     f"the server counts {usage.prompt} prompt tokens where the tokenizer {self.tokenizer} counts "
                     f"{counted}: check that it is the model's own, with the same chat template",
@@ -269,11 +273,11 @@ class OpenAI(Backend):
             "ledger, unless it is off: raise the budget and run again to go on"
         )
 
-    def _warn(self, what: str, message: str) -> None:
+    def _say(self, what: str, message: str, level: int = logging.WARNING) -> None:
         """Say something once."""
         said = self.__dict__.setdefault("_said", set())
         if what not in said:
-            _log.warning("openai: %s", message)
+            _log.log(level, "openai: %s", message)
             said.add(what)
 
 

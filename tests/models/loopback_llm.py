@@ -66,7 +66,10 @@ class Answers:
         else:
             text = " > ".join(f"[{label}]" for label in ranked)
             text = text[1:] if tail.endswith("[") else text
-            text = ranked[0] if "one letter" in prompt else text
+            if "one letter" in prompt:
+                text = ranked[0]
+            elif "Passage A:" in prompt:
+                text = f"Passage {ranked[0]}"
         pieces = re.findall(r" ?\w+| ?[^\w\s]", text)[:most]
         finish = "length" if len(pieces) == most else "stop"
         text = "".join(pieces)
@@ -260,6 +263,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
 
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        """Clients that are killed close their connections; other errors are shown."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class LoopbackLLM:
     """The server, in threads of this process. `script` are the kinds of the first requests in their order (models are
     not counted), `always` that of the others; "" is a right answer. `asked` are the bodies that came, with their times."""
@@ -271,8 +283,7 @@ class LoopbackLLM:
         self.stopped = threading.Event()
         self._lock, self._under_way = threading.Lock(), 0
         self._log = open(log, "a") if log else None  # noqa: SIM115  closed with the server
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
-        self._http.daemon_threads = True
+        self._http = _Http(("127.0.0.1", port), _Handler)
         self._http.owner = self
 
     @property

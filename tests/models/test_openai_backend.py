@@ -197,7 +197,7 @@ def test_thinking_is_switched_where_the_server_can(good, caplog):
     one(backend(good, server="vllm"), GenerateCall(prompt, 40))
     assert good.asked[-1]["chat_template_kwargs"] == {"enable_thinking": False}
     plain = backend(good)
-    with caplog.at_level(logging.WARNING, "cribble"):
+    with caplog.at_level(logging.INFO, "cribble"):
         list(plain.answer([GenerateCall(prompt, 40)] * 2))
     assert "chat_template_kwargs" not in good.asked[-1]
     assert len(re.findall("no switch for thinking", caplog.text)) == 1
