@@ -59,18 +59,18 @@ class CausalAnswers:
         # The last token of a target is looked up, not read.
         readings = [Reading(spelled[i][t][0][:-1], spelled[i][t][1]) for i, t in flat]
         values = {i: [0.0] * len(spelled[i]) for i in fits}
-        cached, left = dict.fromkeys(fits, 0), {i: len(spelled[i]) for i in fits}
+        computed, left = dict.fromkeys(fits, 0), {i: len(spelled[i]) for i in fits}
         for part in self.model.read(readings):
             for read in part:
                 i, t = flat[read.place]
                 ids, count = spelled[i][t]
                 values[i][t] = self._log_probability(read.hidden, ids[len(ids) - count :])
-                cached[i] += read.cached
+                computed[i] += len(readings[read.place].ids) - read.cached
                 left[i] -= 1
                 if not left[i]:
                     check_finite(values[i], self.model.name)
-                    total = sum(len(ids) for ids, _ in spelled[i])
-                    yield asked[i][0], Reply(Usage(total, cached[i], 0), tuple(values[i]))
+                    usage = Usage(len(prompts[i]), max(0, len(prompts[i]) - computed[i]), 0)
+                    yield asked[i][0], Reply(usage, tuple(values[i]))
 
     def generate(self, asked: Asked[GenerateCall]) -> Answers:
         prompts = self.tokens.ids_of([call.prompt for _, call in asked])
@@ -100,7 +100,8 @@ class CausalAnswers:
                 continue
             values, shared = attention_scores(self.model.packed, real, null, call.heads)
             check_finite(values, self.model.name)
-            yield position, Reply(Usage(len(real.ids) + len(null.ids), shared, 0), values)
+            read = len(real.ids) + len(null.ids) - real.passages_end  # the passages are read once
+            yield position, Reply(Usage(read, shared, 0), values)
 
     # ---- parts -------------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,11 @@ class Spans(NamedTuple):
     query: tuple[int, int]
     passages: list[np.ndarray]
 
+    @property
+    def passages_end(self) -> int:
+        """The tokens up to the last passage's end."""
+        return max((int(places[-1]) + 1 for places in self.passages if len(places)), default=0)
+
 
 def spans_of(call: AttentionCall, tokens: HFTokens, query: str) -> Spans:
     """The call's text with `query` in it, as tokens. A token belongs to the text that its last character is in."""
@@ -100,7 +105,7 @@ def check_heads(heads: Sequence[tuple[int, int]], layers: int, width: int, name:
 def attention_scores(
     model: PackedModel, asked: Spans, null: Spans, heads: Sequence[tuple[int, int]]
 ) -> tuple[tuple[float, ...], int]:
-    """Scores of the passages, and how many tokens both readings shared. `heads` empty: all of them."""
+    """Scores of the passages, and how many tokens after the passages both readings shared. `heads` empty: all heads."""
     readings = (asked, null)
     most = min(len(asked.ids), len(null.ids), asked.query[0], null.query[0])
     different = np.flatnonzero(asked.ids[:most] != null.ids[:most])
@@ -113,7 +118,8 @@ def attention_scores(
     for _ in model.read(asking, observers=watches, pieces=pieces):
         pass
     calibrated = (watches[0].total - watches[1].total).numpy()
-    return tuple(_passage_score(calibrated[places[places < common]]) for places in asked.passages), common
+    scores = tuple(_passage_score(calibrated[places[places < common]]) for places in asked.passages)
+    return scores, max(0, common - asked.passages_end)
 
 
 def _passage_score(calibrated: np.ndarray) -> float:

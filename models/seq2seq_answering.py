@@ -33,7 +33,7 @@ class Seq2SeqAnswers:
                 yield asked[i][0], Reply(Usage(self._length(sources[place], tails[place]), 0, 1), values)
 
     def likelihood(self, asked: Asked[LikelihoodCall]) -> Answers:
-        fits, sources, _, failures = self._sources([call.prompt for _, call in asked])
+        fits, sources, tails, failures = self._sources([call.prompt for _, call in asked])
         yield from ((asked[i][0], failure) for i, failure in failures)
         yield from ((asked[i][0], Reply()) for i in fits if not asked[i][1].targets)
         targets = {i: self._targets(asked[i][1]) for i in fits}
@@ -51,9 +51,8 @@ class Seq2SeqAnswers:
                 left[i] -= 1
                 if not left[i]:
                     check_finite(values[i], self.model.name)
-                    total = sum(self._length(sources[place], ids) for ids, _ in targets[i])
-                    cached = (len(targets[i]) - 1) * sources[place].length
-                    yield asked[i][0], Reply(Usage(total, cached, 0), tuple(values[i]))
+                    usage = Usage(self._length(sources[place], tails[place]), 0, 0)
+                    yield asked[i][0], Reply(usage, tuple(values[i]))
 
     def generate(self, asked: Asked[GenerateCall]) -> Answers:
         fits, sources, tails, failures = self._sources([call.prompt for _, call in asked])

@@ -63,10 +63,9 @@ class HFTokens:
         """The model's configuration, of its text part where it has several."""
         from transformers import AutoConfig
 
+        folder = str(self.folder)
         try:
-            config = AutoConfig.from_pretrained(
-                str(self.folder), local_files_only=True, trust_remote_code=self.trust_remote_code
-            )
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=self.trust_remote_code)
         except (ValueError, OSError, KeyError) as error:
             reason = " ".join(str(error).split())[:300]
             raise InputError(f"the configuration of {self.name} can't be read ({reason})") from error
@@ -76,9 +75,10 @@ class HFTokens:
     def tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
+        folder = str(self.folder)
         try:
             tokenizer = AutoTokenizer.from_pretrained(
-                str(self.folder), local_files_only=True, trust_remote_code=self.trust_remote_code
+                folder, local_files_only=True, trust_remote_code=self.trust_remote_code
             )
         except Exception as error:  # almost any class, by the kind of tokenizer
             reason = " ".join(str(error).split())[:300]

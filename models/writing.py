@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from .calls import GenerateCall
+from .calls import GenerateCall, unsaid
 from .tokenizing import HFTokens
 
 #: Tokens at the end of a prompt or of an answer that are decoded with what follows, as white space depends on them.
@@ -147,11 +147,10 @@ class PermutationWriter:
         self.separator, self.ends = call.separator, list(ends)
         self.choices = call.choices
         self.goal = len(call.choices) if call.top is None else min(call.top, len(call.choices))
-        tail = call.prompt.tail
-        begun = tail if tail and all(choice.startswith(tail) for choice in call.choices) else ""
-        self.begun = len(begun)
-        self.first = _pieces(tokens, context, [choice[len(begun) :] for choice in call.choices])
-        after = context + call.choices[0][len(begun) :] if call.choices else context
+        self.tail = call.prompt.tail
+        beginnings = [unsaid(self.tail, choice) for choice in call.choices]
+        self.first = _pieces(tokens, context, beginnings)
+        after = context + beginnings[0] if beginnings else context
         self.later = _pieces(tokens, after, [call.separator + choice for choice in call.choices])
         self.most = max(map(len, self.first), default=0) + sum(map(len, self.later))
         self.restart()
@@ -184,7 +183,7 @@ class PermutationWriter:
             self._take(complete)
 
     def text(self) -> str:
-        return self.separator.join(self.choices[i] for i in self.order)[self.begun :]
+        return unsaid(self.tail, self.separator.join(self.choices[i] for i in self.order))
 
     def _take(self, choice: int) -> None:
         self.order.append(choice)

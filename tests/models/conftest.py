@@ -144,3 +144,18 @@ def ragged_texts() -> list[str]:
     texts += [" ".join(chance.choices(WORDS, k=700)), "word" * 400, "Ω≈ç√∫˜µ≤", "'quoted' \"text\" — dashes"]
     chance.shuffle(texts)
     return texts
+
+
+@pytest.fixture(scope="session")
+def language_model(tmp_path_factory):
+    """The folder of a tiny language model by its kind (`tiny_language_models.MODELS`), made once."""
+    from cribble.tests.models.tiny_language_models import save_language_model
+
+    root, made = tmp_path_factory.mktemp("language-models"), {}
+
+    def folder(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = save_language_model(root / kind, kind)
+        return made[kind]
+
+    return folder
