@@ -96,8 +96,7 @@ class LLMReranker(TextReranker):
 
         spec = dict(self.backend) if isinstance(self.backend, Mapping) else {"use": self.backend}
         known = option_names(find(ROOM, str(spec.get("use", "hf"))))
-        fitting = {name: value for name, value in self.model_card.model.items() if name in known}
-        return make_backend(fitting | spec, self.model)
+        return make_backend(self.model_card.options(self.model, known) | spec, self.model)
 
     @cached_property
     def book(self) -> Ledger | None:
@@ -169,7 +168,7 @@ class LLMReranker(TextReranker):
         return dict(self.__dict__.get("_counts", {}))
 
     def _warn_of_window(self) -> None:
-        trained, window = self.model_card.window, getattr(self.chosen_strategy, "window", None)
+        trained, window = self.model_card.window, self.chosen_strategy.shown_at_once(self.depth)
         if trained is not None and window is not None and window != trained:
             damage = self.model_card.damage or "its answers at other sizes are not known"
             _log.warning(

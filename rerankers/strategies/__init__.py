@@ -62,6 +62,10 @@ class Strategy:
         """Whether the number of requests depends on the answers, so that a dry run can only simulate it."""
         return self.planned(100) is None
 
+    def shown_at_once(self, n: int) -> int | None:
+        """How many of n documents a prompt shows at most, where models are trained for such a number."""
+        return None
+
     # ---- checks of options ------------------------------------------------------------------------------------------
 
     def _check_numbers(self, **least: int) -> None:

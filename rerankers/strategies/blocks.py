@@ -51,6 +51,9 @@ class Blocks(Strategy):
             blocks += [tuple(shuffled[block::count]) for block in range(count)]
         return blocks
 
+    def shown_at_once(self, n: int) -> int:
+        return self.window
+
     def sort(self, n: int) -> Sorting:
         blocks = self.blocks(n)
         answers = yield blocks

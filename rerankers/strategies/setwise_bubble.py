@@ -40,6 +40,9 @@ class SetwiseBubble(Strategy):
         windows = bubble_windows(n, self.k, self.children)
         return len(windows), len(in_rounds(windows))
 
+    def shown_at_once(self, n: int) -> int:
+        return self.children + 1
+
     def sort(self, n: int) -> Sorting:
         order = list(range(n))
         if self.compat == "ielab":

@@ -29,6 +29,9 @@ class SetwiseHeapsort(Strategy):
     def planned(self, n: int) -> None:
         return None
 
+    def shown_at_once(self, n: int) -> int:
+        return self.children + 1
+
     def sort(self, n: int) -> Sorting:
         top = yield from heap_top(n, self.k, self.children, self._best)
         return Sorted(with_rest(top, n))

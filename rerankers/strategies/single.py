@@ -29,6 +29,9 @@ class Single(Strategy):
     def planned(self, n: int) -> tuple[int, int]:
         return int(n > 1), int(n > 1)
 
+    def shown_at_once(self, n: int) -> int:
+        return n
+
     def sort(self, n: int) -> Sorting:
         if n < 2:
             return Sorted(list(range(n)))

@@ -51,6 +51,9 @@ class Sliding(Strategy):
         windows = self.windows(n) * self.passes
         return len(windows), len(in_rounds(windows))
 
+    def shown_at_once(self, n: int) -> int:
+        return self.window
+
     def sort(self, n: int) -> Sorting:
         order = list(range(n))
         for windows in in_rounds(self.windows(n) * self.passes):
