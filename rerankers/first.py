@@ -34,5 +34,8 @@ class First(LLMReranker):
 
 
 def sliding_spec(stage: LLMReranker) -> Spec:
-    """The sliding window's options as a stage's fields have them."""
-    return {"use": "sliding"} | {name: getattr(stage, name) for name in ("window", "stride", "passes", "compat")}
+    """The sliding window's options as a stage's fields have them; a window without a stride goes up by half of it."""
+    spec = {"use": "sliding"} | {name: getattr(stage, name) for name in ("window", "stride", "passes", "compat")}
+    if spec["window"] is not None and spec["stride"] is None:
+        spec["stride"] = max(1, spec["window"] // 2)
+    return spec

@@ -6,8 +6,7 @@ Stages are found through the registry. A new one needs an entry in `base_options
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -19,26 +18,14 @@ from cribble.retrievers.bm25 import BM25
 from cribble.retrievers.dense import DenseRetriever
 from cribble.tests.models.conftest import save_encoder
 from cribble.tests.rerankers.conftest import save_model
+from cribble.tests.stage.flips import COST, COSTS, RAISES, Flip
+from cribble.tests.stage.llm_flips import LLM_FLIPS, base_options, save_models
 
 RETRIEVERS, RERANKERS = tuple(entries("retrievers")), tuple(entries("rerankers"))
+#: Rerankers that score each document by itself, whatever stands beside it.
+ONE_BY_ONE = ("maxsim", "cross-encoder", "yes-no", "monot5", "rankt5", "query-likelihood")
 ROOM = dict.fromkeys(RETRIEVERS, "retrievers") | dict.fromkeys(RERANKERS, "rerankers")
 STAGES = (*RETRIEVERS, *RERANKERS)
-
-RUN, COST, RAISES = "run", "cost", "raises"
-
-
-@dataclass(frozen=True)
-class Flip:
-    """An option's change: the other value, what it does, and options that must be set on both sides for it to matter.
-
-    `RUN`: the run differs. `RAISES`: the stage is refused, here or at its first use, for the reason `why` (a regex).
-    `COST`: the run stays, time or memory change; `why` says how.
-    """
-
-    value: Any
-    effect: str = RUN
-    why: str = ""
-    given: dict[str, Any] = field(default_factory=dict)
 
 
 def world_value(name):
@@ -49,7 +36,7 @@ def world_value(name):
 _NO_GPU = "no GPU|CUDA|cuda"
 _RM3 = {"rm3": True}
 
-FLIPS: dict[str, dict[str, Flip]] = {
+FLIPS: dict[str, dict[str, Flip]] = LLM_FLIPS | {
     "bm25": {
         "index": Flip(world_value("other_bm25")),
         "k": Flip(2),
@@ -130,6 +117,8 @@ class World:
     """Indexes, runs and tiny random models; `options(name)` are the least that stage `name` needs."""
 
     def __init__(self, folder):
+        self.folder = folder
+        self.language = save_models(folder)
         self.data = Dataset("world", QUERIES, open_documents=lambda: iter(DOCUMENTS), num_documents=len(DOCUMENTS))
         others = [*DOCUMENTS[4:-10], Document("z", "cat of the river")]
         other = Dataset("other", QUERIES, open_documents=lambda: iter(others))
@@ -164,6 +153,8 @@ class World:
             "maxsim": {"model": self.encoder, "device": "cpu"},
             "cross-encoder": {"model": self.classifier, "device": "cpu"},
         }
+        if name in LLM_FLIPS:
+            return base_options(name, self.language, str(self.folder / "ledger.sqlite"))
         assert name in base, f"tell the contract what {name} needs"
         return base[name]
 
@@ -174,7 +165,15 @@ class World:
         """The stage's run; a reranker gets this world's candidates."""
         if stage.registered_name in RETRIEVERS:
             return stage(queries)
-        return stage(queries, candidates or self.candidates(), texts=texts or self)
+        few = self.few if stage.registered_name in LLM_FLIPS else self.candidates
+        return stage(queries, candidates or few(), texts=texts or self)
+
+    def few(self):
+        """Candidates for stages that ask much of each: documents with a text, five for one query and three for another."""
+        given = self.candidates().to_dict()
+        first = {d: 9.0 - i for i, d in enumerate(("d1", "d2", "d9", "ключ-4", "d8"))}
+        second = {d: 9.0 - i for i, d in enumerate(("d10", "d7", "d3"))}
+        return Run.from_dict({"q1": first, "q2": second, "四": {"ключ-4": 1.0}, "q5": given["q5"], "q6": {}})
 
 
 @pytest.fixture(scope="session")
@@ -222,14 +221,22 @@ def test_an_accepted_option_has_an_effect_or_raises(name, option, world):
     if flip.effect == COST:
         assert flip.why
         assert close(before, after)
+    elif flip.effect == COSTS:
+        assert before != after or costs(before) != costs(after)
     else:
         assert before != after
+
+
+def costs(run):
+    """What the provenance counts: calls, tokens, depth, repairs."""
+    return {name: value for name, value in run.provenance.items() if isinstance(value, int) and name != "reused_calls"}
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_every_option_is_documented(name):
     cls = find(ROOM[name], name)
-    undocumented = [option for option in option_names(cls) if f"`{option}`" not in (cls.__doc__ or "")]
+    text = "".join(base.__doc__ or "" for base in cls.__mro__)
+    undocumented = [option for option in option_names(cls) if f"`{option}`" not in text]
     assert undocumented == []
 
 
@@ -244,13 +251,17 @@ def test_a_wrong_option_raises_with_the_nearest_spelling(name, world):
 @pytest.mark.parametrize(("name", "option"), ALL_FLIPS, ids=lambda part: part)
 def test_a_value_of_a_wrong_type_is_refused(name, option, world):
     with pytest.raises(UsageError, match=re.escape(f"{name}: {option} is ") + r".*, expected "):
-        world.make(name, **{option: {"a": 1} if option != "params" else 7})
+        world.make(name, **{option: 7 if option in ("params", "backend", "judge", "strategy") else {"a": 1}})
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_missing_option_is_named(name):
     cls = find(ROOM[name], name)
     needed = [f.name for f in fields(cls) if f.init and f.default is f.default_factory]
+    if name in LLM_FLIPS:
+        with pytest.raises(UsageError, match="no strategy is named" if name == "llm" else "needs a model"):
+            make(ROOM[name], name, {})
+        return
     if not needed:
         assert make(ROOM[name], name, {}).registered_name == name
         return
@@ -315,7 +326,7 @@ def test_a_retriever_takes_no_candidates(name, world):
         world.make(name)(QUERIES, world.candidates())
 
 
-@pytest.mark.parametrize("name", RERANKERS)
+@pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_same_documents_in_whatever_order_they_come(name, world):
     given = world.candidates()
     shuffled = Run.from_dict({q: {d: -s for d, s in row.items()} for q, row in given.to_dict().items()})
@@ -325,9 +336,9 @@ def test_same_documents_in_whatever_order_they_come(name, world):
         assert sorted(one.ids(query.id)) == sorted(given.ids(query.id))
 
 
-@pytest.mark.parametrize("name", RERANKERS)
+@pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_equal_texts_score_alike_and_ids_are_taken_as_they_come(name, world):
-    run = world.ask(world.make(name)).to_dict()
+    run = world.ask(world.make(name), candidates=world.candidates()).to_dict()
     assert run["q1"]["d1"] == pytest.approx(run["q1"]["d3"], abs=1e-5)
     assert "ключ-4" in run["四"]
 
