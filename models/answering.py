@@ -51,7 +51,9 @@ class CausalAnswers:
     def likelihood(self, asked: Asked[LikelihoodCall]) -> Answers:
         prompts = self.tokens.ids_of([call.prompt for _, call in asked])
         spelled = [self._targets(call.prompt, ids, call.targets) for (_, call), ids in zip(asked, prompts, strict=True)]
-        longest = [max((len(ids) for ids, _ in targets), default=0) for targets in spelled]
+        longest = [
+            max(map(len, [ids, *(whole for whole, _ in own)])) for ids, own in zip(prompts, spelled, strict=True)
+        ]
         fits, failures = sifted(longest, [0] * len(asked), self.tokens)
         yield from ((asked[i][0], failure) for i, failure in failures)
         yield from ((asked[i][0], Reply()) for i in fits if not spelled[i])
@@ -75,17 +77,16 @@ class CausalAnswers:
     def generate(self, asked: Asked[GenerateCall]) -> Answers:
         prompts = self.tokens.ids_of([call.prompt for _, call in asked])
         ends = end_tokens(self.model.model, self.tokens.tokenizer)
-        jobs = []
+        writings = []
         for (_, call), ids in zip(asked, prompts, strict=True):
             context = self.tokens.rendered(call.prompt) + call.prompt.tail
-            writer = writer_of(call, self.tokens, ends, ids.tolist(), context)
-            jobs.append(Job(ids, Writing(call, writer), writer.most))
-        fits, failures = sifted([len(ids) for ids in prompts], [job.most for job in jobs], self.tokens)
+            writings.append(Writing(call, writer_of(call, self.tokens, ends, ids.tolist(), context)))
+        fits, failures = sifted([len(ids) for ids in prompts], [w.writer.most for w in writings], self.tokens)
         yield from ((asked[i][0], failure) for i, failure in failures)
-        for members in self._written([jobs[i] for i in fits]):
+        for members in self._written([Job(prompts[i], writings[i]) for i in fits]):
             for place, cached in members:
                 i = fits[place]
-                yield asked[i][0], text_reply(jobs[i].writing, len(prompts[i]), cached)
+                yield asked[i][0], text_reply(writings[i], len(prompts[i]), cached)
 
     def attention(self, asked: Asked[AttentionCall]) -> Answers:
         if self.model.packed is None:

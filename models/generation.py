@@ -18,11 +18,15 @@ from .writing import Writing
 
 
 class Job(NamedTuple):
-    """A prompt, (n,) int32, its text in the making, and the most tokens that it can get."""
+    """A prompt, (n,) int32, and its text in the making."""
 
     ids: np.ndarray
     writing: Writing
-    most: int
+
+    @property
+    def room(self) -> int:
+        """Tokens that prompt and text can have together."""
+        return len(self.ids) + self.writing.writer.most
 
 
 class Written(NamedTuple):
@@ -112,29 +116,34 @@ def write(model: PackedModel, head: LabelHead | WholeHead, jobs: Sequence[Job], 
 
     The prompts of a group are read as one batch of readings. A group that does not fit into memory is halved.
     """
-    order = sorted(range(len(jobs)), key=lambda i: -len(jobs[i].ids) - jobs[i].most)
+    begun = {i: job.writing.unasked() for i, job in enumerate(jobs)}
+    if whole := [Written(i, len(job.ids)) for i, job in enumerate(jobs) if job.writing.writer.done]:
+        yield whole  # nothing was open, nothing is read
+    order = sorted((i for i, job in enumerate(jobs) if not job.writing.writer.done), key=lambda i: -jobs[i].room)
     while order:
-        longest = len(jobs[order[0]].ids) + jobs[order[0]].most
+        longest = jobs[order[0]].room
         group = order[: max(1, room // longest)]
         try:
-            begun = _begin(model, jobs, group, longest)
+            prompts = [np.append(jobs[i].ids, np.asarray(begun[i], np.int32)) for i in group]
+            rows, hidden, cached = _begin(model, prompts, longest)
         except Exception as error:
             if not out_of_memory(error) or len(group) == 1:
                 raise
             room = longest * (len(group) // 2)
             say_halved("texts", len(group), len(group) // 2)
             continue
-        yield from _go_on(model, head, jobs, group, *begun)
+        cached = [min(n, len(jobs[i].ids)) for n, i in zip(cached, group, strict=True)]
+        yield from _go_on(model, head, jobs, group, rows, hidden, cached)
         order = order[len(group) :]
 
 
-def _begin(model: PackedModel, jobs: Sequence[Job], group: list[int], longest: int) -> tuple[_Rows, Tensor, list[int]]:
+def _begin(model: PackedModel, prompts: Sequence[np.ndarray], longest: int) -> tuple[_Rows, Tensor, list[int]]:
     """Read the prompts: their keys and values with room for the texts, their last states (B, d), cached tokens."""
-    rows = _Rows(np.asarray([len(jobs[i].ids) for i in group]), longest)
-    cached = [0] * len(group)
-    states: list[Tensor] = [torch.empty(0)] * len(group)
-    observers = {row: _Fill(rows, row) for row in range(len(group))}
-    for part in model.read([Reading(jobs[i].ids) for i in group], observers=observers):
+    rows = _Rows(np.asarray([len(ids) for ids in prompts]), longest)
+    cached = [0] * len(prompts)
+    states: list[Tensor] = [torch.empty(0)] * len(prompts)
+    observers = {row: _Fill(rows, row) for row in range(len(prompts))}
+    for part in model.read([Reading(ids) for ids in prompts], observers=observers):
         for read in part:
             states[read.place], cached[read.place] = read.hidden[-1:], read.cached
     return rows, torch.cat(states), cached

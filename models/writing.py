@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..errors import UsageError
+from ..errors import InputError, UsageError
 from .calls import GenerateCall, unsaid
 from .tokenizing import HFTokens
 
@@ -66,7 +66,11 @@ class Writing:
             token = self._pick(scores)
         else:
             token = options[self._pick(logits(options))] if len(options) > 1 else options[0]
-        taken = self._take(token)
+        return self._take(token) + self.unasked()
+
+    def unasked(self) -> list[int]:
+        """Take the next tokens as long as they have no alternative; all of them."""
+        taken: list[int] = []
         while not self.writer.done and (options := self.writer.options()) is not None and len(options) == 1:
             taken += self._take(options[0])
         return taken
@@ -219,9 +223,12 @@ def writer_of(
 
 def _pieces(tokens: HFTokens, context: str, texts: Sequence[str]) -> list[list[int]]:
     """The tokens that each text adds to the context; its tokens alone where it would change the context's."""
-    before = tokens.encode(context)
+    before, unknown = tokens.encode(context), tokens.tokenizer.unk_token_id
     pieces = []
     for text in texts:
         ids = tokens.encode(context + text)
-        pieces.append(ids[len(before) :] if ids[: len(before)] == before else tokens.encode(text))
+        piece = ids[len(before) :] if ids[: len(before)] == before else tokens.encode(text)
+        if not piece or unknown in piece:
+            raise InputError(f"{text!r} can't be written with the tokenizer of {tokens.name}: choose other names")
+        pieces.append(piece)
     return pieces

@@ -35,7 +35,8 @@ _TEXTS = [
         for a in "ABCDE"
         for b in "FGH"
     ),
-    "Query: Document: Relevant: A B C D E F G H I J K L M N O P Q R S T U V W [INST] [/INST] system user assistant",
+    " ".join(str(i) for i in range(130)),
+    "Query: Document: Relevant: , A B C D E F G H I J K L M N O P Q R S T U V W [INST] [/INST] system user assistant",
 ]
 
 
