@@ -145,5 +145,5 @@ def test_ctrl_c_does_not_wait_for_a_server_that_hangs(cribble, collection, place
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert time.monotonic() - start < 5  # the server would hold its answers back for 20
+    assert time.monotonic() - start < 10  # the server would hold its answers back for 20
     assert b"interrupted; run the same command again to go on" in err

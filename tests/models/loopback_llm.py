@@ -237,6 +237,7 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == "hang":
             server.stopped.wait(20)
             kind = "closed"
+        server.leave(number)
         if kind == "closed":
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -322,9 +323,13 @@ class LoopbackLLM:
         self.note({"asked": number, "kind": kind, "path": path, "body": body})
         return number, kind
 
+    def leave(self, number):
+        """A request is about to be answered: its client may send the next."""
+        with self._lock:
+            self._under_way -= number >= 0
+
     def note(self, entry):
         with self._lock:
-            self._under_way -= entry.get("answered", -1) >= 0
             if self._log:
                 self._log.write(json.dumps(entry) + "\n")
                 self._log.flush()

@@ -382,7 +382,7 @@ def test_the_wait_that_a_server_asks_for_is_kept_by_all(kind, least):
         calls = [LABELS] * 2
         assert all(isinstance(reply, Reply) for _, reply in backend(server, concurrency=1).answer(calls))
         assert server.times[1] - server.times[0] >= least
-        assert server.times[2] - server.times[1] < 0.5
+        assert server.times[2] - server.times[1] < 0.9
 
 
 def test_waits_grow():
@@ -390,7 +390,7 @@ def test_waits_grow():
         one(backend(server, retries=4, backoff_seconds=0.1), LABELS)
     waits = [b - a for a, b in zip(server.times, server.times[1:], strict=False)]
     for i, wait in enumerate(waits):  # from half of 0.1 · 2**i on; the rest is the machine's
-        assert 0.05 * 2**i <= wait < 0.1 * 2**i + 0.4
+        assert 0.05 * 2**i <= wait < 0.1 * 2**i + 2.0
 
 
 def test_a_server_that_always_fails_ends_the_work():
@@ -418,7 +418,7 @@ def test_an_error_for_all_comes_after_the_answers_that_are_paid():
         with pytest.raises(SetupError, match="404"):
             collect(seen, backend(server, concurrency=3).answer([LABELS] * 50))
     answered = len(server.asked) - 1
-    assert len(seen) == answered
+    assert sum(isinstance(reply, Reply) for _, reply in seen) == answered
     assert answered <= 8
 
 
@@ -427,10 +427,10 @@ def test_an_error_for_all_comes_after_the_answers_that_are_paid():
 
 def test_requests_run_at_a_time_and_replies_keep_their_positions():
     prompts = [Prompt(messages=(Message("user", f"[A] x\n[B] y {i}\nSearch Query: {i}."),)) for i in range(40)]
-    with LoopbackLLM(delay=0.03) as server:
+    with LoopbackLLM(delay=0.1) as server:
         start = time.monotonic()
         replies = dict(backend(server, concurrency=8).answer([GenerateCall(p, 40) for p in prompts]))
-        assert time.monotonic() - start < 40 * 0.03
+        assert time.monotonic() - start < 40 * 0.1
     assert server.most_at_once == 8
     assert sorted(replies) == list(range(40))
     assert all(reply.text == "[B] > [A]" for reply in replies.values())
