@@ -62,15 +62,19 @@ def backend(**options):
 
 
 @pytest.mark.parametrize(
-    ("reranker", "api", "calls"),
-    [("rankgpt", "chat", 3), ("first", "chat", 3), ("prp-sliding", "completions", 38)],
+    ("reranker", "options", "calls"),
+    [
+        ("rankgpt", {"api": "chat"}, 3),
+        ("first", {"api": "chat", "server": "vllm"}, 3),
+        ("prp-sliding", {"api": "completions"}, 38),
+    ],
 )
-def test_behind_an_openai_server(rerank, reranker, api, calls):
+def test_behind_an_openai_server(rerank, reranker, options, calls):
     """The server ranks by words in common with the query, so what comes out is an order made from real texts."""
     windows = ("--window", 10, "--stride", 5) if reranker != "prp-sliding" else ("--set", "k=1")
     with LoopbackLLM() as server:
-        options = backend(url=server.url, api=api, concurrency=4)
-        done, before, after = rerank(reranker, "--model", "loopback", "--backend", "openai", *windows, *options)
+        more = [*windows, *backend(url=server.url, concurrency=4, **options)]
+        done, before, after = rerank(reranker, "--model", "loopback", "--backend", "openai", *more)
         asked = len(server.asked)
     assert done["calls"] == calls
     assert asked <= calls * QUERIES, "equal calls are paid once"
