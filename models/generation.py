@@ -16,6 +16,9 @@ from .packed_attention import Form, Part, product
 from .packed_forward import PackedModel, Reading
 from .writing import Writing
 
+#: Rows of logits of the whole vocabulary that are held at a time.
+_ROWS = 64
+
 
 class Job(NamedTuple):
     """A prompt, (n,) int32, and its text in the making."""
@@ -112,33 +115,52 @@ class _Step:
 
 
 def write(model: PackedModel, head: LabelHead | WholeHead, jobs: Sequence[Job], room: int) -> Iterator[list[Written]]:
-    """Write all texts, in groups whose prompts and texts have at most `room` tokens together; those done, step by step.
+    """Write all texts; those done, step by step.
 
-    The prompts of a group are read as one batch of readings. A group that does not fit into memory is halved.
+    What has no alternative is not asked for. Texts of one token cost the reading of their prompts only; longer ones are
+    written in groups whose prompts and texts have at most `room` tokens together. Prompts that begin alike are read
+    together. A group that does not fit into memory is halved.
     """
-    begun = {i: job.writing.unasked() for i, job in enumerate(jobs)}
+    prompts = [np.append(job.ids, np.asarray(job.writing.unasked(), np.int32)) for job in jobs]
     if whole := [Written(i, len(job.ids)) for i, job in enumerate(jobs) if job.writing.writer.done]:
         yield whole  # nothing was open, nothing is read
-    order = sorted((i for i, job in enumerate(jobs) if not job.writing.writer.done), key=lambda i: -jobs[i].room)
+    still = [i for i, job in enumerate(jobs) if not job.writing.writer.done]
+    single = [i for i in still if jobs[i].room == len(prompts[i]) + 1]
+    for part in model.read([Reading(prompts[i]) for i in single]):
+        places = [single[read.place] for read in part]
+        _choose(head, [jobs[i].writing for i in places], [read.hidden[-1:] for read in part])
+        yield [Written(i, min(read.cached, len(jobs[i].ids))) for i, read in zip(places, part, strict=True)]
+    order = sorted(set(still) - set(single), key=lambda i: prompts[i].astype(">u4").tobytes())
     while order:
-        longest = jobs[order[0]].room
-        group = order[: max(1, room // longest)]
+        group = _group([jobs[i].room for i in order], room)
+        longest = max(jobs[i].room for i in order[:group])
         try:
-            prompts = [np.append(jobs[i].ids, np.asarray(begun[i], np.int32)) for i in group]
-            rows, hidden, cached = _begin(model, prompts, longest)
+            rows, hidden, cached = _begin(model, [prompts[i] for i in order[:group]], longest)
         except Exception as error:
-            if not out_of_memory(error) or len(group) == 1:
+            if not out_of_memory(error) or group == 1:
                 raise
-            room = longest * (len(group) // 2)
-            say_halved("texts", len(group), len(group) // 2)
+            room = longest * (group // 2)
+            say_halved("texts", group, group // 2)
             continue
-        cached = [min(n, len(jobs[i].ids)) for n, i in zip(cached, group, strict=True)]
-        yield from _go_on(model, head, jobs, group, rows, hidden, cached)
-        order = order[len(group) :]
+        writings = [jobs[i].writing for i in order[:group]]
+        for done in _go_on(model, head, writings, rows, hidden):
+            yield [Written(order[k], min(cached[k], len(jobs[order[k]].ids))) for k in done]
+        order = order[group:]
 
 
-def _begin(model: PackedModel, prompts: Sequence[np.ndarray], longest: int) -> tuple[_Rows, Tensor, list[int]]:
-    """Read the prompts: their keys and values with room for the texts, their last states (B, d), cached tokens."""
+def _group(rooms: Sequence[int], room: int) -> int:
+    """How many of the first texts fit: all get as much room as the longest."""
+    longest, size = 0, 0
+    for own in rooms:
+        longest = max(longest, own)
+        if size and (size + 1) * longest > room:
+            break
+        size += 1
+    return size
+
+
+def _begin(model: PackedModel, prompts: Sequence[np.ndarray], longest: int) -> tuple[_Rows, list[Tensor], list[int]]:
+    """Read the prompts: their keys and values with room for the texts, the last state (1, d) of each, cached tokens."""
     rows = _Rows(np.asarray([len(ids) for ids in prompts]), longest)
     cached = [0] * len(prompts)
     states: list[Tensor] = [torch.empty(0)] * len(prompts)
@@ -146,42 +168,41 @@ def _begin(model: PackedModel, prompts: Sequence[np.ndarray], longest: int) -> t
     for part in model.read([Reading(ids) for ids in prompts], observers=observers):
         for read in part:
             states[read.place], cached[read.place] = read.hidden[-1:], read.cached
-    return rows, torch.cat(states), cached
+    return rows, states, cached
 
 
 def _go_on(
-    model: PackedModel,
-    head: LabelHead | WholeHead,
-    jobs: Sequence[Job],
-    group: list[int],
-    rows: _Rows,
-    hidden: Tensor,
-    cached: list[int],
-) -> Iterator[list[Written]]:
-    """Token after token until all texts of the group are done."""
-    alive = list(range(len(group)))
+    model: PackedModel, head: LabelHead | WholeHead, writings: Sequence[Writing], rows: _Rows, states: list[Tensor]
+) -> Iterator[list[int]]:
+    """Token after token until all texts of the group are done; the places of those that are."""
+    alive = list(range(len(writings)))
     while alive:
-        writings = [jobs[group[row]].writing for row in alive]
-        new = _choose(head, writings, hidden)
-        left = [k for k, writing in enumerate(writings) if not writing.writer.done]
+        new = _choose(head, [writings[k] for k in alive], states)
+        left = [at for at, k in enumerate(alive) if not writings[k].writer.done]
         if len(left) < len(alive):
-            yield [Written(group[row], cached[row]) for k, row in enumerate(alive) if k not in left]
-            alive, new = [alive[k] for k in left], [new[k] for k in left]
-        if alive and len(left) < len(writings):
-            rows.keep(left)
+            yield [k for at, k in enumerate(alive) if at not in left]
+            alive, new = [alive[at] for at in left], [new[at] for at in left]
+            if alive:
+                rows.keep(left)
         if alive:
-            hidden = _read_new(model, rows, new)
+            states = list(_read_new(model, rows, new).split(1))
 
 
-def _choose(head: LabelHead | WholeHead, writings: Sequence[Writing], hidden: Tensor) -> list[list[int]]:
-    """Each text's next tokens from the states (B, d) of what it has."""
-    free = [row for row, writing in enumerate(writings) if writing.writer.options() is None]
-    whole = dict(zip(free, head.all(hidden[free]), strict=True)) if free else {}
+def _choose(head: LabelHead | WholeHead, writings: Sequence[Writing], states: Sequence[Tensor]) -> list[list[int]]:
+    """Each text's next tokens from the state (1, d) of what it has."""
+    new: list[list[int]] = []
+    for start in range(0, len(writings), _ROWS):
+        part = writings[start : start + _ROWS]
+        hidden = torch.cat(list(states[start : start + _ROWS]))
+        free = [row for row, writing in enumerate(part) if writing.writer.options() is None]
+        whole = dict(zip(free, head.all(hidden[free]), strict=True)) if free else {}
+        new += [writing.step(_logits(head, hidden[row : row + 1], whole.get(row))) for row, writing in enumerate(part)]
+    return new
 
-    def logits(row: int) -> Callable[[list[int] | None], Tensor]:
-        return lambda ids: whole[row] if ids is None else head.labels(hidden[row : row + 1], tuple(ids))[0]
 
-    return [writing.step(logits(row)) for row, writing in enumerate(writings)]
+def _logits(head: LabelHead | WholeHead, hidden: Tensor, whole: Tensor | None) -> Callable[[list[int] | None], Tensor]:
+    """A state's logits as `Writing.step` asks for them: of some tokens, or of the whole vocabulary."""
+    return lambda ids: whole if ids is None and whole is not None else head.labels(hidden, tuple(ids or ()))[0]
 
 
 def _read_new(model: PackedModel, rows: _Rows, new: Sequence[Sequence[int]]) -> Tensor:
