@@ -6,7 +6,7 @@ The surface is the one that users of the package `rerankers` know: `rank`, `rank
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,26 +17,25 @@ from ..registry import make
 from .candidates import TextReranker
 from .cards import Card, find_card
 
-#: Judge of a model card → the reranker of that kind; where there are several, by strategy.
-_OF_JUDGE = {
-    "first": "first",
-    "yes-no": "yes-no",
-    "monot5": "monot5",
-    "rankt5": "rankt5",
-    "duot5": "duot5",
-    "setwise": "setwise",
-    "rank1": "rank1",
-    "rank-r1": "rank-r1",
-    "query-likelihood": "query-likelihood",
-    "icr": "icr",
-}
-_OF_PAIR = {
+#: Judge and strategy of a model card → the reranker of that name. A card with another pair is `llm`, which takes any; one
+#: that names no strategy means the first of its judge.
+_NAMED = {
+    ("first", "sliding"): "first",
     ("generate", "sliding"): "rankgpt",
     ("generate", "single"): "fullrank",
     ("generate", "tournament"): "tourrank",
     ("prp", "allpair"): "prp-allpair",
     ("prp", "heapsort"): "prp-heapsort",
     ("prp", "bubble"): "prp-sliding",
+    ("duot5", "allpair"): "duot5",
+    ("setwise", "setwise-heapsort"): "setwise",
+    ("rank-r1", "setwise-heapsort"): "rank-r1",
+    ("yes-no", "pointwise"): "yes-no",
+    ("monot5", "pointwise"): "monot5",
+    ("rankt5", "pointwise"): "rankt5",
+    ("rank1", "pointwise"): "rank1",
+    ("query-likelihood", "pointwise"): "query-likelihood",
+    ("icr", "single"): "icr",
 }
 
 
@@ -172,14 +171,19 @@ def _kind(card: Card) -> str:
     """The named reranker of a model card."""
     if not card.judge:
         return "cross-encoder"
-    judge, strategy = str(card.judge.get("use")), str(card.strategy.get("use", ""))
-    return _OF_PAIR.get((judge, strategy)) or _OF_JUDGE.get(judge) or "llm"
+    judge, strategy = str(card.judge.get("use")), card.strategy.get("use")
+    if strategy is None:
+        return next((name for (known, _), name in _NAMED.items() if known == judge), "llm")
+    return _NAMED.get((judge, str(strategy)), "llm")
 
 
 def _documents(
     docs: Any, doc_ids: Sequence[str | int] | None, metadata: Sequence[Mapping[str, Any]] | None
 ) -> list[RankedDocument]:
-    items = [docs] if isinstance(docs, str | Mapping | Document) else list(docs)
+    single = isinstance(docs, str | Mapping | Document)
+    if not single and not isinstance(docs, Iterable):
+        raise InputError(f"rank: docs is {docs!r}, expected a text or several of them")
+    items = [docs] if single else list(docs)
     for what, values in (("doc_ids", doc_ids), ("metadata", metadata)):
         if values is not None and len(values) != len(items):
             raise InputError(f"rank: {len(items)} documents and {len(values)} {what}: expected one for each")
