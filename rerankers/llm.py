@@ -35,6 +35,25 @@ Spec = Mapping[str, Any]
 
 
 @dataclass
+class _Seen:
+    """What a stage has met so far: counts of its last batch and of all, and at which totals it warned."""
+
+    last: Counter[str] = field(default_factory=Counter)
+    all: Counter[str] = field(default_factory=Counter)
+    repaired: int = 0
+    truncated: int = 0
+    works: bool = False
+    told: dict[str, int] = field(default_factory=dict)
+
+    def due(self, what: str, total: int) -> bool:
+        """Whether it is time to warn: the first time, and then when ten times as many came together."""
+        if what in self.told and total < 10 * self.told[what]:
+            return False
+        self.told[what] = total
+        return True
+
+
+@dataclass
 class LLMReranker(TextReranker):
     """What every LLM reranker shares. A subclass says which judge and strategy by `judge_spec` and `strategy_spec`.
 
@@ -52,6 +71,7 @@ class LLMReranker(TextReranker):
     ledger: str = "auto"
     max_repair_rate: float = 1.0
     score_kind: str = field(default="rank", init=False)
+    _seen: _Seen = field(default_factory=_Seen, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.check_depth()
@@ -125,51 +145,60 @@ class LLMReranker(TextReranker):
     @property
     def truncated(self) -> int:
         """Documents of which the judge showed only the first words, once per query that they are a candidate of."""
-        return int(self.__dict__.get("_truncated", 0))
+        return self._seen.truncated
 
     def score(self, candidates: Sequence[Candidates]) -> list[np.ndarray]:
         from ..models.ledger import asker
 
+        self._warn_of_window()
         with progress(self.label, len(candidates), "queries") as advance:
             ask = asker(self.runner, self.book)
             outcomes = schedule(self.chosen_strategy, self.chosen_judge, self.runner.tokens, ask, candidates, advance)
         cut = sum(self.chosen_judge.cuts(document) for c in candidates for document in c.documents)
-        self.__dict__["_truncated"] = self.truncated + cut
+        self._seen.truncated += cut
         self._count(candidates, outcomes)
         return [positional_scores(outcome) for outcome in outcomes]
 
     # ---- counts -----------------------------------------------------------------------------------------------------
 
+    def counts(self) -> dict[str, int]:
+        return dict(self._seen.last)
+
     def _count(self, candidates: Sequence[Candidates], outcomes: Sequence[Outcome]) -> None:
-        """Keep what this batch cost for its run's provenance; warn of failures, refuse more repairs than allowed."""
-        counts = totals(outcomes)
-        self.__dict__["_counts"] = counts
+        """Keep what this batch cost for its run's provenance; warn of failures and repairs, refuse too many."""
+        seen = self._seen
+        seen.last = totals(outcomes)
+        seen.all.update(seen.last)
+        seen.repaired += sum(o.repaired_calls for o in outcomes)
+        seen.works = seen.works or any(o.calls and not o.failure for o in outcomes)
         failed = [(c.query.id, o.failure) for c, o in zip(candidates, outcomes, strict=True) if o.failure]
-        if failed:
+        # Some fail; but where none has ever worked, nothing would come of going on.
+        if len(failed) > 1 and not seen.works:
+            raise InputError(f"{self.label}: all {len(failed)} queries failed, the first because {failed[0][1]}")
+        if failed and seen.due("failed", seen.all["failed_queries"]):
             _log.warning(
                 "%s: %d of %d queries failed and keep their given order (%r is one: %s)",
                 self.label, len(failed), len(candidates), *failed[0],
             )  # fmt: skip
-        if failed and len(failed) == len(candidates) > 1:
-            raise InputError(f"{self.label}: all {len(failed)} queries failed, the first because {failed[0][1]}")
-        repaired = sum(o.repaired_calls for o in outcomes)
-        if counts["calls"] and repaired > self.max_repair_rate * counts["calls"]:
+        self._check_repairs()
+
+    def _check_repairs(self) -> None:
+        """Warn of repaired answers so far, and refuse more of them than the budget allows."""
+        repaired, calls = self._seen.repaired, self._seen.all["calls"]
+        if repaired > self.max_repair_rate * calls:
             raise InputError(
-                f"{self.label}: {repaired} of {counts['calls']} answers had to be repaired, more than the budget "
+                f"{self.label}: {repaired} of {calls} answers had to be repaired, more than the budget "
                 f"max_repair_rate={self.max_repair_rate} allows: check model, template and card, or raise the budget"
             )
-        if repaired:
-            kinds = ", ".join(
-                f"{n} {k.removeprefix('repaired_')}" for k, n in sorted(counts.items()) if k[:8] == "repaired"
-            )
-            _log.warning("%s: %d of %d answers had to be repaired (%s)", self.label, repaired, counts["calls"], kinds)
-
-    def counts(self) -> dict[str, int]:
-        return dict(self.__dict__.get("_counts", {}))
+        if repaired and self._seen.due("repaired", repaired):
+            found = sorted((k, n) for k, n in self._seen.all.items() if k.startswith("repaired_"))
+            kinds = ", ".join(f"{n} {kind.removeprefix('repaired_')}" for kind, n in found)
+            _log.warning("%s: %d of %d answers so far had to be repaired (%s)", self.label, repaired, calls, kinds)
 
     def _warn_of_window(self) -> None:
+        """Say what is known of windows that the model was not trained for."""
         trained, window = self.model_card.window, self.chosen_strategy.shown_at_once(self.depth)
-        if trained is not None and window is not None and window != trained:
+        if trained is not None and window not in (None, trained) and self._seen.due("window", 1):
             damage = self.model_card.damage or "its answers at other sizes are not known"
             _log.warning(
                 "%s: %s was trained for windows of %d documents, here %d: %s",
