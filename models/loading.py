@@ -34,7 +34,8 @@ def load_model(
     """A sentence-transformers model of class `kind` (`SentenceTransformer` or `CrossEncoder`), ready for inference.
 
     Weights that the network has and the file lacks would be random numbers: that is an `InputError`, but for names
-    that contain one of `may_miss`. On a CPU that profits, its float32 linear layers are packed (see `packed_linear`).
+    that contain one of `may_miss`. On a CPU a float32 model of a known kind runs without padding (see `unpadded`), and
+    where that is faster with packed linear layers (see `packed_linear`).
     """
     key = (kind, checkpoint, device, dtype, max_length, trust_remote_code)
     model = _loaded.get(key)
@@ -68,6 +69,10 @@ def _load(
             ) from error
     refuse_missing(checkpoint.name, reports, may_miss)
     model.eval()
+    if device == "cpu" and dtype == "float32":
+        from .unpadded import unpad
+
+        unpad(model)
     pack_where_it_pays(model, device, dtype)
     return model
 

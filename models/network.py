@@ -33,6 +33,7 @@ class Network:
         self.name, self.model, self.device, self.token_budget = name, model, device, token_budget
         self.truncated = 0
         self._warned_at = 0
+        self._first_row: dict[tuple[str | None, ...], bool] = {}
         self._ragged = _tokenises_without_padding(model)
         # A fast tokenizer holds its padding and truncation as state, and models are shared: the lock goes with the model.
         self._lock: threading.Lock = model.__dict__.setdefault("_tokenizer_lock", threading.Lock())
@@ -63,12 +64,23 @@ class Network:
         self._warn(before, len(inputs))
 
     def forward(self, features: dict[str, Any], task: str | None = None) -> dict[str, Any]:
-        """All modules of the model; no gradients."""
+        """All modules of the model; no gradients. Token states may come for the first tokens only."""
         import torch
 
-        with torch.inference_mode():
+        from .unpadded import first_row_only
+
+        with torch.inference_mode(), first_row_only(self._reads_first_row_only(features, task)):
             output: dict[str, Any] = self.model(features, **({"task": task} if task else {}))
         return output
+
+    def _reads_first_row_only(self, features: dict[str, Any], task: str | None) -> bool:
+        """Asked once for each kind of batch."""
+        from .first_row import reads_first_row_only
+
+        kind = (task, str(features.get("prompt_length")), *sorted(features))
+        if kind not in self._first_row:
+            self._first_row[kind] = reads_first_row_only(self.model, features, task)
+        return self._first_row[kind]
 
     def _buffer_batches(
         self, inputs: Sequence[Input], arguments: dict[str, Any]
