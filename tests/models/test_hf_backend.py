@@ -399,7 +399,7 @@ def test_an_adapter_is_added_to_the_weights(language_model, tmp_path):
     backend = HF(str(language_model("llama")), adapter=str(tmp_path / "lora"))
     assert backend.identity()["adapter"] != ""
     if not _has("peft"):
-        with pytest.raises(SetupError, match=r"adapter lora needs the package peft .*pip install "cribble\[llm\]""):
+        with pytest.raises(SetupError, match=r"adapter lora needs the package peft .*pip install .cribble\[llm\]"):
             backend.open()
         return
     from copy import deepcopy
