@@ -361,7 +361,7 @@ def test_a_missing_package_is_named_with_its_pip_line(language_model, options, p
     pytest.importorskip("transformers")
     if _has(package):
         pytest.skip(f"{package} is installed")
-    with pytest.raises(SetupError, match=f"needs the package {package} .*pip install {package}"):
+    with pytest.raises(SetupError, match=f"needs the package {package} .*pip install .cribble.llm"):
         HF(str(language_model("qwen2")), **options).open()
 
 
