@@ -82,15 +82,19 @@ class _Watch:
         chosen = sorted({head for layer, head in self.heads if layer == form.layer}) if self.heads else None
         if chosen == []:
             return
-        start, end = self.query
-        rows = query[start - self.common : end - self.common].transpose(0, 1)[None]
-        at, keys = torch.arange(start, end, device=key.device), torch.arange(len(key), device=key.device)
+        first = len(key) - len(query)  # the position of the first row
+        start, end = (min(max(at - first, 0), len(query)) for at in self.query)
+        if start == end:
+            return
+        rows = query[start:end].transpose(0, 1)[None]
+        at = torch.arange(first + start, first + end, device=key.device)
+        keys = torch.arange(len(key), device=key.device)
         mask = keys <= at[:, None]
         if form.window is not None:
             mask &= keys > at[:, None] - form.window
-        weights = attention_weights(rows, key.transpose(0, 1)[None], mask, form)[0].mean(dim=1)
+        weights = attention_weights(rows, key.transpose(0, 1)[None], mask, form)[0].sum(dim=1)
         weights = weights if chosen is None else weights[chosen]
-        self.total += weights[:, : self.common].sum(dim=0).cpu()
+        self.total += weights[:, : self.common].sum(dim=0).cpu() / (self.query[1] - self.query[0])
 
 
 def check_heads(heads: Sequence[tuple[int, int]], layers: int, width: int, name: str) -> None:

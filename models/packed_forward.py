@@ -37,10 +37,10 @@ class Read(NamedTuple):
 
 
 class Observer(Protocol):
-    """Sees, in every layer, what the last piece of a sequence attends with and to."""
+    """Sees, in every layer, what the last piece of a sequence attends with and to; part by part where it is long."""
 
     def see(self, form: Form, query: Tensor, key: Tensor, value: Tensor) -> None:
-        """query (n, H, D) of the piece's rows; key and value (m, G, D) of the whole sequence up to its end."""
+        """query (n, H, D) of the part's rows; key and value (m, G, D) of the sequence from its beginning to their end."""
 
 
 @dataclass
@@ -87,10 +87,11 @@ class _Pass:
 
 
 class PackedModel:
-    """A causal language model (`…ForCausalLM`) run packed. `token_budget` is the tokens of one pass.
+    """A causal language model (`…ForCausalLM`) run packed. `token_budget` is the most tokens of one pass: a longer piece
+    is read part by part.
 
-    When memory runs out the budget is halved and the pass done again, down to a single piece. With `whole_head` the
-    states are the model's own logits of the whole vocabulary.
+    When memory runs out the budget is halved and the pass done again. With `whole_head` the states are the model's own
+    logits of the whole vocabulary.
     """
 
     def __init__(self, model: Any, token_budget: int, *, whole_head: bool = False) -> None:
@@ -115,19 +116,20 @@ class PackedModel:
     ) -> Iterator[list[Read]]:
         """What was read, pass by pass; every reading comes once. `observers` go with readings by their place. `pieces`
         are those of a plan of the caller's own."""
-        pieces = plan_pieces([reading.ids for reading in readings]) if pieces is None else pieces
+        pieces = plan_pieces([reading.ids for reading in readings]) if pieces is None else list(pieces)
         wanted = _wanted(pieces, readings)
         seen = {id(piece): [observers[row] for row in piece.ends if row in observers] for piece in pieces if observers}
         hidden: dict[int, Tensor] = {}
         kept: list[tuple[Tensor, Tensor]] = []
         start = 0
         while start < len(pieces):
+            _split(pieces, start, self.token_budget, wanted, seen)
             stop = _cut(pieces, start, self.token_budget)
             layout = lay_out(pieces, start, stop, wanted, seen)
             try:
                 states, kept = self._pass(layout, kept)
             except Exception as error:
-                if not out_of_memory(error) or stop - start == 1:
+                if not out_of_memory(error) or len(layout.ids) == 1:
                     raise
                 self.token_budget = max(1, len(layout.ids) // 2)
                 say_halved("tokens", len(layout.ids), self.token_budget)
@@ -161,6 +163,26 @@ class PackedModel:
             raise Unsupported(f"{plan.calls} of its {self.layers} layers attend by transformers' interface")
         self.computed += len(ids)
         return states
+
+
+def _split(
+    pieces: list[Piece],
+    start: int,
+    budget: int,
+    wanted: dict[int, np.ndarray],
+    observers: dict[int, list[Observer]],
+) -> None:
+    """Cut piece number `start` in two where it is longer than the budget; it stays the second of them."""
+    long = pieces[start]
+    if len(long.ids) <= budget:
+        return
+    head = Piece(long.ids[:budget], long.start, long.parent, first=long.first)
+    offsets = wanted[id(long)]
+    wanted[id(head)], wanted[id(long)] = offsets[offsets < budget], offsets[offsets >= budget] - budget
+    if id(long) in observers:
+        observers[id(head)] = observers[id(long)]
+    long.ids, long.start, long.parent = long.ids[budget:], long.start + budget, head
+    pieces.insert(start, head)
 
 
 def _cut(pieces: Sequence[Piece], start: int, budget: int) -> int:
