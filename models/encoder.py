@@ -28,7 +28,8 @@ class Encoder:
     similarity and maximum length are the checkpoint's, as its `encode_query` and `encode_document` apply them; a prompt
     given here (also an empty one) replaces the checkpoint's. `dtype` is what the network computes in: float32,
     bfloat16, or float16 on a GPU; vectors are float32 whatever it is. `token_budget` bounds the padded tokens of one
-    batch (None: 512 on a CPU, 32,768 on a GPU). Making an encoder is free: the model is loaded when first used.
+    batch (None: 512 on a CPU, or 2,048 where padding costs nothing, 32,768 on a GPU). Making an encoder is free: the
+    model is loaded when first used.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Encoder:
             trust_remote_code=self.trust_remote_code,
             may_miss=("pooler",),  # BERT's pooler is not used by sentence embeddings
         )
-        return Network(self.checkpoint.name, model, device, check_token_budget(self.token_budget, device))
+        return Network(self.checkpoint.name, model, device, self.token_budget)
 
     @property
     def truncated(self) -> int:

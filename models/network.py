@@ -11,6 +11,7 @@ import numpy as np
 
 from ..progress import progress
 from .batching import buffers, pad, plan_batches
+from .runtime import check_token_budget
 
 _log = logging.getLogger("cribble")
 
@@ -25,12 +26,15 @@ class Network:
     """Runs a sentence-transformers model (`SentenceTransformer`, `CrossEncoder`) with our own batching.
 
     Prompts, truncation and special tokens are the model's own `preprocess`, called once for a buffer of texts; the
-    texts are then sorted by their number of tokens, cut into batches of at most `token_budget` padded tokens, and
-    padded. `truncated` counts the texts that were cut at `max_length`.
+    texts are then sorted by their number of tokens, cut into batches of at most `token_budget` padded tokens (None:
+    the default of `runtime`), and padded. `truncated` counts the texts that were cut at `max_length`.
     """
 
-    def __init__(self, name: str, model: Any, device: str, token_budget: int) -> None:
-        self.name, self.model, self.device, self.token_budget = name, model, device, token_budget
+    def __init__(self, name: str, model: Any, device: str, token_budget: int | None = None) -> None:
+        from .unpadded import is_unpadded
+
+        self.name, self.model, self.device = name, model, device
+        self.token_budget = check_token_budget(token_budget, device, unpadded=is_unpadded(model))
         self.truncated = 0
         self._warned_at = 0
         self._first_row: dict[tuple[str | None, ...], bool] = {}

@@ -81,7 +81,7 @@ class PairScorer:
                 "it is a classifier (of entailment, say), not a reranker"
             )
         _check_answer_tokens(self.checkpoint.name, model)
-        return Network(self.checkpoint.name, model, device, check_token_budget(self.token_budget, device))
+        return Network(self.checkpoint.name, model, device, self.token_budget)
 
     @property
     def prompt(self) -> str:

@@ -4,7 +4,7 @@ transformers pads a batch to its longest text, masks the padding in attention, a
 token. Here the tokens of all texts lie one after another in a matrix (tokens, hidden); linear layers, norms and the
 activation are the model's own modules over that matrix, and attention runs over runs of texts of equal length, with no
 mask and no copies. Where only the first token's last state is asked for (`first_row_only`; see `first_row`), the last
-layer is computed for that token alone, and its key and value projections move to the other side of the products:
+layer is computed for that token alone, and its key and value projections move to the other side of the products,
 
     q · (K x) = (Kᵀ q) · x        Σ p (V x + b) = V (Σ p x) + b
 
@@ -16,27 +16,69 @@ from __future__ import annotations
 
 import itertools
 import logging
-import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers.activations import GELUActivation
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 _log = logging.getLogger("cribble")
-
-#: Model classes of transformers that differ by their embeddings and heads only.
-FAMILIES = ("Bert", "Camembert", "Electra", "Roberta", "XLMRoberta")
 
 #: Largest difference of last hidden states that counts as rounding, relative to the largest state.
 TOLERANCE = 1e-4
 
 _first_row_only: ContextVar[bool] = ContextVar("first_row_only", default=False)
 _given_states: ContextVar[Tensor | None] = ContextVar("given_states", default=None)
+
+
+class Parts(NamedTuple):
+    """What a layer computes with; norms come after the residual connections."""
+
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+    attended: nn.Linear
+    attended_norm: nn.LayerNorm
+    inner: nn.Linear
+    activation: Callable[[Tensor], Tensor]
+    outer: nn.Linear
+    outer_norm: nn.LayerNorm
+
+
+class Family(NamedTuple):
+    """Where a model class keeps its layers and a layer its `Parts`, in their order."""
+
+    layers: attrgetter[Any]
+    parts: attrgetter[Any]
+
+
+_BERT = Family(
+    attrgetter("encoder.layer"),
+    attrgetter(
+        *("attention.self.query", "attention.self.key", "attention.self.value"),
+        *("attention.output.dense", "attention.output.LayerNorm"),
+        *("intermediate.dense", "intermediate.intermediate_act_fn", "output.dense", "output.LayerNorm"),
+    ),
+)
+_DISTILBERT = Family(
+    attrgetter("transformer.layer"),
+    attrgetter(
+        *("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "sa_layer_norm"),
+        *("ffn.lin1", "ffn.activation", "ffn.lin2", "output_layer_norm"),
+    ),
+)
+
+#: Model classes of transformers whose layers compute the same function.
+FAMILIES = {
+    **dict.fromkeys(("BertModel", "CamembertModel", "ElectraModel", "RobertaModel", "XLMRobertaModel"), _BERT),
+    "DistilBertModel": _DISTILBERT,
+}
 
 
 @contextmanager
@@ -62,10 +104,13 @@ def given_states(states: Tensor) -> Iterator[None]:
 def unpad(model: nn.Module) -> bool:
     """Let the one BERT-like encoder within `model` run without padding, in place; whether it does now.
 
-    It must be of transformers' own classes (`FAMILIES`; a subclass, or a hook on a part, may compute something else),
-    not in training, bidirectional, and give equal states on a probe. Its parameters, modules and names stay as they are.
+    It must be of transformers' own classes (`FAMILIES`), all of its parts transformers' or torch's own without hooks
+    (a subclass, an adapter or a hook may compute something else), bidirectional, not in training, and give equal states
+    on a probe. Its parameters, modules and names stay as they are.
     """
-    encoders = [module for module in model.modules() if type(module).__name__ in {f"{name}Model" for name in FAMILIES}]
+    if is_unpadded(model):
+        return True
+    encoders = [module for module in model.modules() if type(module).__name__ in FAMILIES]
     if len(encoders) != 1 or not _is_known(encoders[0]):
         return False
     encoder = encoders[0]
@@ -83,9 +128,9 @@ def is_unpadded(model: nn.Module) -> bool:
 
 
 class Run(NamedTuple):
-    """Texts of equal length that follow one another: `texts` of `length` tokens from row `start`."""
+    """Texts of equal length that follow one another: `texts` of `length` tokens each, which are `rows` of the matrix."""
 
-    start: int
+    rows: slice
     texts: int
     length: int
 
@@ -98,91 +143,86 @@ class Unpadded:
     """
 
     def __init__(self, encoder: Any) -> None:
-        self._encoder = weakref.ref(encoder)  # it holds this object: no cycle, so that models are freed at once
-        last = encoder.encoder.layer[-1].attention.self
-        # Kept from before linear layers are packed, which hides their weights.
-        self._key, self._value = last.key.weight.detach(), last.value.weight.detach()
-        self._value_bias = None if last.value.bias is None else last.value.bias.detach()
+        self._encoder = encoder
+        self._family = FAMILIES[type(encoder).__name__]
+        self._heads: int = encoder.config.num_attention_heads
+        last = self._parts(self._family.layers(encoder)[-1])
+        # Kept from before linear layers are packed, which hides their weights; (heads, head width, hidden).
+        key, value = (linear.weight.detach() for linear in (last.key, last.value))
+        self._key, self._value = (weight.view(self._heads, -1, weight.shape[1]) for weight in (key, value))
 
     def __call__(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        *,
         token_type_ids: Tensor | None = None,
         **options: Any,
     ) -> Any:
-        encoder = self._encoder()
-        assert encoder is not None  # it is running
+        encoder = self._encoder
         if (states := _given_states.get()) is not None:
             return _output(encoder, states)
-        lengths = self._lengths(encoder, input_ids, attention_mask, options)
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        lengths = _lengths(encoder, input_ids, attention_mask, types | options)
         if lengths is None:
-            columns = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-            return type(encoder).forward(encoder, **columns, **options)
-        states = encoder.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)
+            forward = type(encoder).forward
+            return forward(encoder, input_ids=input_ids, attention_mask=attention_mask, **types, **options)
+        states = encoder.embeddings(input_ids=input_ids, **types)
         if hasattr(encoder, "embeddings_project"):  # ELECTRA with narrow embeddings
             states = encoder.embeddings_project(states)
-        ragged = min(lengths) < states.shape[1]
-        real = attention_mask.bool() if ragged and attention_mask is not None else None
+        real = None if min(lengths) == states.shape[1] else attention_mask.bool()  # type: ignore[union-attr]
         x = states.flatten(0, 1) if real is None else states[real]
         runs = _runs(lengths)
-        *layers, last = encoder.encoder.layer
+        *layers, last = (self._parts(layer) for layer in self._family.layers(encoder))
         for layer in layers:
-            x = _layer(layer, x, runs)
+            x = self._layer(layer, x, runs)
         if _first_row_only.get():
             return _output(encoder, self._first_rows(last, x, runs).unsqueeze(1))
-        x = _layer(last, x, runs)
+        x = self._layer(last, x, runs)
         if real is None:
             return _output(encoder, x.view_as(states))
         states = torch.zeros_like(states)
         states[real] = x
         return _output(encoder, states)
 
-    def _lengths(
-        self, encoder: Any, input_ids: Tensor | None, mask: Tensor | None, options: dict[str, Any]
-    ) -> list[int] | None:
-        """Tokens of each text, or None for what transformers' forward has to do."""
-        config = encoder.config
-        if (
-            input_ids is None
-            or input_ids.device.type != "cpu"
-            or encoder.embeddings.word_embeddings.weight.dtype != torch.float32
-            or encoder.training
-            or torch.is_grad_enabled()
-            or options.get("return_dict") is False
-            or any(value not in (None, False) for name, value in options.items() if name != "return_dict")
-            or config.output_hidden_states
-            or config.output_attentions
-            or not input_ids.numel()
-        ):
-            return None
-        if mask is None:
-            return [input_ids.shape[1]] * input_ids.shape[0]
-        if mask.shape != input_ids.shape or not bool(mask[:, 0].all()) or bool((mask[:, 1:] > mask[:, :-1]).any()):
-            return None  # not a mask of tokens, or padded on the left, or with holes
-        lengths: list[int] = mask.bool().sum(1).tolist()
-        return lengths
+    def _parts(self, layer: nn.Module) -> Parts:
+        """Looked up for every batch: packing linear layers puts others in their places."""
+        return Parts(*self._family.parts(layer))
 
-    def _first_rows(self, layer: Any, x: Tensor, runs: list[Run]) -> Tensor:
-        """The layer's output (texts, hidden) at the first token of each text."""
-        attention = layer.attention.self
-        heads, width = attention.num_attention_heads, attention.attention_head_size
-        first = torch.cat([x[run.start : run.start + run.texts * run.length : run.length] for run in runs])
-        query = attention.query(first).view(len(first), heads, width).transpose(0, 1)
-        # (texts, heads, hidden): the query as seen by a token's state. The key's bias shifts all tokens alike.
-        seen = torch.bmm(query, self._key.view(heads, width, -1)).transpose(0, 1) * width**-0.5
-        contexts, done = [], 0
-        for run in runs:
-            states = x[run.start : run.start + run.texts * run.length].view(run.texts, run.length, -1)
-            weights = torch.bmm(seen[done : done + run.texts], states.transpose(1, 2)).softmax(-1)
-            contexts.append(torch.bmm(weights, states))
-            done += run.texts
+    def _layer(self, layer: Parts, x: Tensor, runs: list[Run]) -> Tensor:
+        """A layer's output (tokens, hidden) for the states `x` of the layer before."""
+        projected = [linear(x) for linear in (layer.query, layer.key, layer.value)]
+        contexts = []
+        for rows, texts, length in runs:
+            query, key, value = (y[rows].view(texts, length, self._heads, -1).transpose(1, 2) for y in projected)
+            context = functional.scaled_dot_product_attention(query, key, value)
+            contexts.append(context.transpose(1, 2).reshape(texts * length, -1))
+        return _after_attention(layer, torch.cat(contexts), x)
+
+    def _first_rows(self, layer: Parts, x: Tensor, runs: list[Run]) -> Tensor:
+        """A layer's output (texts, hidden) at the first token of each text."""
+        first = torch.cat([x[rows][::length] for rows, _, length in runs])
+        query = layer.query(first).view(len(first), self._heads, -1).transpose(0, 1)
+        # (texts, heads, hidden): the query as a token's state meets it. The key's bias adds the same to all tokens.
+        seen = torch.bmm(query, self._key).transpose(0, 1) * self._key.shape[1] ** -0.5
+        contexts = []
+        for part, (rows, texts, length) in zip(seen.split([run.texts for run in runs]), runs, strict=True):
+            states = x[rows].view(texts, length, -1)
+            contexts.append(torch.bmm(torch.bmm(part, states.transpose(1, 2)).softmax(-1), states))
         mixed = torch.cat(contexts).transpose(0, 1)  # (heads, texts, hidden)
-        values = torch.bmm(mixed, self._value.view(heads, width, -1).transpose(1, 2))
-        context = values.transpose(0, 1).reshape(len(first), heads * width)
-        if self._value_bias is not None:
-            context += self._value_bias
-        return _after_attention(layer, context, first)
+        context = torch.bmm(mixed, self._value.transpose(1, 2)).transpose(0, 1).reshape(len(first), -1)
+        return _after_attention(layer, context + layer.value.bias, first)
+
+
+def _after_attention(layer: Parts, context: Tensor, x: Tensor) -> Tensor:
+    """The rest of a layer: output projection, feed-forward network, and their residual connections and norms."""
+    x = layer.attended_norm(layer.attended(context).add_(x))
+    inner = layer.inner(x)
+    if type(layer.activation) is GELUActivation and layer.activation.act is functional.gelu:
+        torch.ops.aten.gelu_(inner)  # in place, the widest matrix of all stays in the cache
+    else:
+        inner = layer.activation(inner)
+    return layer.outer_norm(layer.outer(inner).add_(x))
 
 
 def _runs(lengths: list[int]) -> list[Run]:
@@ -190,31 +230,34 @@ def _runs(lengths: list[int]) -> list[Run]:
     runs, start = [], 0
     for length, equal in itertools.groupby(lengths):
         texts = len(list(equal))
-        runs.append(Run(start, texts, length))
+        runs.append(Run(slice(start, start + texts * length), texts, length))
         start += texts * length
     return runs
 
 
-def _layer(layer: Any, x: Tensor, runs: list[Run]) -> Tensor:
-    """A layer's output (tokens, hidden) for the states `x` of the layer before."""
-    attention = layer.attention.self
-    heads = attention.num_attention_heads
-    projected = [module(x) for module in (attention.query, attention.key, attention.value)]
-    contexts = []
-    for start, texts, length in runs:
-        rows = slice(start, start + texts * length)
-        query, key, value = (y[rows].view(texts, length, heads, -1).transpose(1, 2) for y in projected)
-        context = functional.scaled_dot_product_attention(query, key, value)
-        contexts.append(context.transpose(1, 2).reshape(texts * length, -1))
-    return _after_attention(layer, torch.cat(contexts), x)
-
-
-def _after_attention(layer: Any, context: Tensor, x: Tensor) -> Tensor:
-    """The rest of a layer: output projection, feed-forward network, and their residual connections and norms."""
-    attended = layer.attention.output
-    x = attended.LayerNorm(attended.dense(context).add_(x))
-    inner = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(x))
-    return layer.output.LayerNorm(layer.output.dense(inner).add_(x))
+def _lengths(encoder: Any, ids: Tensor | None, mask: Tensor | None, options: dict[str, Any]) -> list[int] | None:
+    """Tokens of each text, or None for what transformers' forward has to do."""
+    has_types = hasattr(encoder.embeddings, "token_type_embeddings")
+    known = {"return_dict", "token_type_ids"} if has_types else {"return_dict"}
+    if (
+        ids is None
+        or not ids.numel()
+        or ids.device.type != "cpu"
+        or encoder.embeddings.word_embeddings.weight.dtype != torch.float32
+        or encoder.training
+        or torch.is_grad_enabled()
+        or options.get("return_dict") is False
+        or any(value is not None and value is not False for name, value in options.items() if name not in known)
+        or encoder.config.output_hidden_states
+        or encoder.config.output_attentions
+    ):
+        return None
+    if mask is None:
+        return [ids.shape[1]] * ids.shape[0]
+    if mask.shape != ids.shape or not bool(mask[:, 0].all()) or bool((mask[:, 1:] > mask[:, :-1]).any()):
+        return None  # not a mask of tokens, or padded on the left, or with holes
+    lengths: list[int] = mask.bool().sum(1).tolist()
+    return lengths
 
 
 def _output(encoder: Any, states: Tensor) -> BaseModelOutputWithPooling:
@@ -225,42 +268,32 @@ def _output(encoder: Any, states: Tensor) -> BaseModelOutputWithPooling:
 
 
 def _is_known(encoder: Any) -> bool:
-    """Whether every part that this module bypasses is transformers' own, and nothing listens to it."""
-    name = type(encoder).__name__.removesuffix("Model")
+    """Whether all that runs within the encoder is transformers' and torch's own, and nothing listens to it."""
     source = type(encoder).__module__
-    if not source.startswith("transformers.models.") or encoder.training or encoder.config.is_decoder:
-        return False
-    parts = [(encoder, "Model"), (encoder.embeddings, "Embeddings"), (encoder.encoder, "Encoder")]
-    for layer in encoder.encoder.layer:
-        parts += [(layer, "Layer"), (layer.attention, "Attention"), (layer.attention.self, "SelfAttention")]
-        parts += [
-            (layer.attention.output, "SelfOutput"),
-            (layer.intermediate, "Intermediate"),
-            (layer.output, "Output"),
-        ]
-    last = encoder.encoder.layer[-1].attention.self
-    return all(
-        type(part).__name__ == name + kind
-        and type(part).__module__ == source
-        and "forward" not in part.__dict__
-        and not any((part._forward_hooks, part._forward_pre_hooks, hasattr(part, "_hf_hook")))
-        for part, kind in parts
-    ) and all(
-        type(linear) is nn.Linear and not linear._forward_hooks and not linear._forward_pre_hooks
-        for linear in (last.key, last.value)
+    own = (source, "transformers.activations", "torch.nn.modules")
+    return (
+        source.startswith("transformers.models.")
+        and not encoder.training
+        and not getattr(encoder.config, "is_decoder", False)
+        and all(
+            type(module).__module__.startswith(own)
+            and not {"forward", "_hf_hook"} & module.__dict__.keys()
+            and not (module._forward_hooks or module._forward_pre_hooks)
+            for module in encoder.modules()
+        )
+        and all(linear.bias is not None for linear in encoder.modules() if isinstance(linear, nn.Linear))
     )
 
 
 def _agrees(encoder: Any, unpadded: Unpadded) -> bool:
-    """Both ways over texts of 7, 7, 4 and 1 tokens, and over the first rows."""
-    device = encoder.embeddings.word_embeddings.weight.device
-    ids = torch.arange(28).view(4, 7).remainder(encoder.config.vocab_size - 1).add(1).to(device)
-    mask = (torch.arange(7) < torch.tensor([[7], [7], [4], [1]])).long().to(device)
+    """Both ways over texts of 7, 7, 4 and 1 tokens, and the first rows of it."""
+    ids = torch.arange(28).view(4, 7).remainder(encoder.config.vocab_size)
+    mask = (torch.arange(7) < torch.tensor([[7], [7], [4], [1]])).long()
     with torch.inference_mode():
         expected = encoder(input_ids=ids, attention_mask=mask, return_dict=True).last_hidden_state
         got = unpadded(input_ids=ids, attention_mask=mask, return_dict=True).last_hidden_state
         with first_row_only():
             first = unpadded(input_ids=ids, attention_mask=mask, return_dict=True).last_hidden_state
     limit = TOLERANCE * float(expected.abs().max())
-    real = mask.bool()
-    return bool(((got - expected)[real].abs() <= limit).all() and ((first[:, 0] - expected[:, 0]).abs() <= limit).all())
+    differences = ((got - expected)[mask.bool()], first[:, 0] - expected[:, 0])
+    return all(bool((difference.abs() <= limit).all()) for difference in differences)

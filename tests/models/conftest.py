@@ -49,6 +49,12 @@ def train_tokenizer(folder: Path, *, decoder: bool) -> None:
     fast.save_pretrained(folder)
 
 
+@pytest.fixture(scope="session")
+def save_tokenizer():
+    """`train_tokenizer`, for tests that build checkpoints of their own."""
+    return train_tokenizer
+
+
 def save_backbone(folder: Path, kind: str) -> Path:
     """A random transformers model of `kind` (bert, modernbert, qwen3) with its tokenizer."""
     import torch
