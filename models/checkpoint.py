@@ -151,7 +151,11 @@ def _download(
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
         raise SetupError(
             f"the model {repository} is not in the local cache and the Hub can't be reached ({type(error).__name__}): "
-            f"name a local folder, or leave the model out for the embedded {EMBEDDED_NAME}"
+            + (
+                f"name a local folder, or leave the model out for the embedded {EMBEDDED_NAME}"
+                if organisation
+                else "name a local folder"
+            )
         ) from error
 
 

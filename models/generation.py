@@ -84,7 +84,7 @@ class _Step:
     places: np.ndarray
     positions: np.ndarray
     calls: int = 0
-    _parts: dict[int | None, Part] = field(default_factory=dict)
+    _parts: dict[tuple[int | None, torch.device], Part] = field(default_factory=dict)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
         keys, values = self.rows.keys[form.layer], self.rows.values[form.layer]
@@ -99,19 +99,19 @@ class _Step:
         return out
 
     def _part(self, window: int | None, device: torch.device) -> Part:
-        if window not in self._parts:
+        if (window, device) not in self._parts:
             depth = int(self.positions.max()) + 1
             seen = np.arange(depth) <= self.positions[:, :, None]
             if window is not None:
                 seen &= np.arange(depth) > self.positions[:, :, None] - window
-            self._parts[window] = Part(
+            self._parts[window, device] = Part(
                 rows=torch.from_numpy(self.places).to(device),
                 keys=torch.empty(0, depth, device=device),
                 mask=torch.from_numpy(seen[:, None]).to(device),
                 causal=False,
                 real=None,
             )
-        return self._parts[window]
+        return self._parts[window, device]
 
 
 def write(model: PackedModel, head: LabelHead | WholeHead, jobs: Sequence[Job], room: int) -> Iterator[list[Written]]:

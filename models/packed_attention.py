@@ -24,6 +24,8 @@ NAME = "cribble_packed"
 
 #: Query rows of one product with a mask: longer stretches are cut, which also leaves out keys that none of them sees.
 _CHUNK = 256
+#: Up to so many rows, those of heads that share keys are taken together.
+_FEW = 8
 #: Stretches that are at least this share of the longest are padded to it and computed together,
 _ALIKE = 0.75
 #: as long as there are no more keys than this (on a CPU they should stay in its caches).
@@ -134,7 +136,7 @@ class Stretches:
 
     stretches: Sequence[Stretch]
     causal: bool = True
-    _parts: dict[int | None, list[Part]] = field(default_factory=dict)
+    _parts: dict[tuple[int | None, torch.device], list[Part]] = field(default_factory=dict)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
         """query (T, H, D), key and value (M, G, D): kept keys and the batch's own. Rows in no stretch give zeros."""
@@ -153,12 +155,12 @@ class Stretches:
     def parts(self, window: int | None, device: torch.device) -> list[Part]:
         if self.causal and window is not None and all(len(s.keys) <= window for s in self.stretches):
             window = None  # nothing is out of sight
-        if window not in self._parts:
+        if (window, device) not in self._parts:
             cut = [piece for stretch in self.stretches for piece in _cut(stretch, window)]
-            self._parts[window] = [
+            self._parts[window, device] = [
                 _part(group, window, device, self.causal) for group in _alike(cut, _KEYS.get(str(device.type), 131072))
             ]
-        return self._parts[window]
+        return self._parts[window, device]
 
 
 def _rows(tensor: Tensor, places: Tensor) -> Tensor:
@@ -230,6 +232,12 @@ def product(query: Tensor, key: Tensor, value: Tensor, part: Part, form: Form) -
     """Attention of query (B, H, S, D) over key and value (B, G, K, D), H a multiple of G."""
     if form.softcap is not None:
         return _capped(query, key, value, part, form)
+    if query.shape[1] != key.shape[1] and query.shape[2] <= _FEW and not part.causal:
+        return _folded(query, key, value, part.mask, form)
+    if query.shape[1] != key.shape[1] and part.mask is not None and query.device.type == "cuda":
+        # CUDA's fused kernels take shared keys or a mask, not both.
+        share = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(share, dim=1), value.repeat_interleave(share, dim=1)
     return functional.scaled_dot_product_attention(
         query,
         key,
@@ -239,6 +247,20 @@ def product(query: Tensor, key: Tensor, value: Tensor, part: Part, form: Form) -
         scale=form.scaling,
         enable_gqa=query.shape[1] != key.shape[1],
     )
+
+
+def _folded(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, form: Form) -> Tensor:
+    """The same for few rows: heads that share keys become rows, so that the keys are gone through once for all of them."""
+    batch, heads, rows, width = query.shape
+    share = heads // key.shape[1]
+    out = functional.scaled_dot_product_attention(
+        query.reshape(batch, key.shape[1], share * rows, width),
+        key,
+        value,
+        attn_mask=None if mask is None else mask.repeat(1, 1, share, 1),
+        scale=form.scaling,
+    )
+    return out.reshape(batch, heads, rows, value.shape[-1])
 
 
 def _capped(query: Tensor, key: Tensor, value: Tensor, part: Part, form: Form) -> Tensor:

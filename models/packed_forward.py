@@ -70,6 +70,7 @@ class _Pass:
     last: int
     keeping: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     calls: int = 0
+    _moved: dict[tuple[int, torch.device], Tensor] = field(default_factory=dict)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
         layout = self.layout
@@ -77,13 +78,20 @@ class _Pass:
             kept_key, kept_value = self.kept[form.layer]
             key, value = torch.cat([kept_key, key]), torch.cat([kept_value, value])
         if len(layout.keep):
-            keep = torch.from_numpy(layout.keep).to(key.device)
+            keep = self._on(key.device, layout.keep)
             self.keeping.append((key.index_select(0, keep), value.index_select(0, keep)))
         for rows, places, observer in layout.observed:
-            at = torch.from_numpy(places).to(key.device)
-            observer.see(form, query[torch.from_numpy(rows).to(query.device)], key[at], value[at])
+            at = self._on(key.device, places)
+            observer.see(form, query[self._on(query.device, rows)], key[at], value[at])
         stretches = layout.only if form.layer == self.last else layout.every
         return stretches.attend(query, key, value, form)
+
+    def _on(self, device: torch.device, places: np.ndarray) -> Tensor:
+        """Places on the device of a layer, where they are moved once."""
+        key = (id(places), device)
+        if key not in self._moved:
+            self._moved[key] = torch.from_numpy(places).to(device)
+        return self._moved[key]
 
 
 class PackedModel:

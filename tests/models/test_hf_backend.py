@@ -300,6 +300,23 @@ def test_bfloat16_is_near_and_gives_float32(language_model):
     assert (got.astype(np.float32).view(np.uint32) & 0xFFFF).any()
 
 
+def test_packed_linear_layers_change_no_logits(language_model, tmp_path, monkeypatch):
+    """On CPUs where packing pays; the rows of the output matrix stay readable."""
+    from cribble.models import packed_linear
+
+    if not packed_linear.packing_exists():
+        pytest.skip("this torch has no packed linear layers")
+    monkeypatch.setattr(packed_linear, "packing_pays", lambda: True)
+    calls = pair_calls(passages(3), (" A", " B"))
+    for kind in ("llama", "t5"):
+        backend = HF(str(shutil.copytree(language_model(kind), tmp_path / kind)))
+        plain = HF(str(language_model(kind)))
+        kinds = {type(module).__name__ for module in backend.answers.model.model.modules()}
+        assert "PackedLinear" in kinds
+        asked = calls if kind == "llama" else [LabelCall(call.prompt, ("true", "false")) for call in calls]
+        assert np.abs(values_of(backend, asked) - values_of(plain, asked)).max() <= TOLERANCE
+
+
 # ---- failures and options --------------------------------------------------------------------------------------------
 
 
