@@ -79,8 +79,7 @@ class CausalAnswers:
         ends = end_tokens(self.model.model, self.tokens.tokenizer)
         writings = []
         for (_, call), ids in zip(asked, prompts, strict=True):
-            context = self.tokens.rendered(call.prompt) + call.prompt.tail
-            writings.append(Writing(call, writer_of(call, self.tokens, ends, ids.tolist(), context)))
+            writings.append(Writing(call, writer_of(call, self.tokens, ends, ids.tolist())))
         fits, failures = sifted([len(ids) for ids in prompts], [w.writer.most for w in writings], self.tokens)
         yield from ((asked[i][0], failure) for i, failure in failures)
         for members in self._written([Job(prompts[i], writings[i]) for i in fits]):

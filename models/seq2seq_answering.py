@@ -61,7 +61,7 @@ class Seq2SeqAnswers:
         writings = []
         for i, tail in zip(fits, tails, strict=True):
             call = asked[i][1]
-            writings.append(Writing(call, writer_of(call, self.tokens, ends, tail, call.prompt.tail)))
+            writings.append(Writing(call, writer_of(call, self.tokens, ends, tail)))
         for done in self.model.write(sources, tails, writings):
             for place in done:
                 yield asked[fits[place]][0], text_reply(writings[place], self._length(sources[place], tails[place]), 0)

@@ -150,6 +150,11 @@ class HFTokens:
         ids: list[int] = self._tokenise(text)["input_ids"]
         return ids
 
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of many texts in one go."""
+        ids: list[list[int]] = self._tokenise(list(texts))["input_ids"] if texts else []
+        return ids
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, without special tokens, white space as it is."""
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -191,10 +196,14 @@ class HFTokens:
         """The prompt's text without its tail, through the chat template where it is made of messages."""
         return self.chat(prompt.messages, prompt.thinking, prompt.without_system) if prompt.messages else prompt.text
 
+    def context(self, prompt: Prompt) -> str:
+        """The end of what stands before an answer: enough to know how the answer is cut into tokens."""
+        return prompt.tail if self.encoder_decoder else (self.rendered(prompt) + prompt.tail)[-_CONTEXT:]
+
     def label_ids(self, prompt: Prompt, labels: Sequence[str]) -> tuple[int, ...]:
         """The token that each label is after this prompt. Raises `InputError` for one that is not exactly one token
         there, and for two that are the same."""
-        context = prompt.tail if self.encoder_decoder else (self.rendered(prompt) + prompt.tail)[-_CONTEXT:]
+        context = self.context(prompt)
         key = (context, tuple(labels))
         if key not in self._labels:
             if len(self._labels) > 4096:

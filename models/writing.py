@@ -211,11 +211,11 @@ class PermutationWriter:
 
 
 def writer_of(
-    call: GenerateCall, tokens: HFTokens, ends: Sequence[int], before: Sequence[int], context: str
+    call: GenerateCall, tokens: HFTokens, ends: Sequence[int], before: Sequence[int]
 ) -> FreeWriter | PermutationWriter:
-    """The text that a call asks for, after the token ids `before`, which are those of the text `context`."""
+    """The text that a call asks for, after the token ids `before`."""
     if call.constrained:
-        return PermutationWriter(call, tokens, ends, context)
+        return PermutationWriter(call, tokens, ends, tokens.context(call.prompt))
     if call.max_tokens < 1 and not call.exactly_as_long_as:
         raise UsageError("a call for text says neither max_tokens nor exactly_as_long_as: how long may the answer be?")
     return FreeWriter(call, tokens, ends, before)
@@ -225,8 +225,7 @@ def _pieces(tokens: HFTokens, context: str, texts: Sequence[str]) -> list[list[i
     """The tokens that each text adds to the context; its tokens alone where it would change the context's."""
     before, unknown = tokens.encode(context), tokens.tokenizer.unk_token_id
     pieces = []
-    for text in texts:
-        ids = tokens.encode(context + text)
+    for text, ids in zip(texts, tokens.encode_all([context + text for text in texts]), strict=True):
         piece = ids[len(before) :] if ids[: len(before)] == before else tokens.encode(text)
         if not piece or unknown in piece:
             raise InputError(f"{text!r} can't be written with the tokenizer of {tokens.name}: choose other names")

@@ -122,8 +122,7 @@ def names(n: int, form: str) -> tuple[str, ...]:
 def slow_constrained(kind: str, tokens: HFTokens, call: GenerateCall) -> str:
     """Token after token from logits of the whole sequence; only tokens that begin with what is valid are compared."""
     ids = tokens.ids(call.prompt).tolist()
-    context = tokens.rendered(call.prompt) + call.prompt.tail
-    writer = PermutationWriter(call, tokens, [2], context)
+    writer = PermutationWriter(call, tokens, [2], tokens.rendered(call.prompt) + call.prompt.tail)
     while not writer.done:
         options = writer.options()
         logits = own_logits(kind, [*ids, *writer.tokens])[-1]
