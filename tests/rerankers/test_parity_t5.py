@@ -1,8 +1,8 @@
 """T5 rerankers against plain transformers, document by document and unpadded, |Δ| <= 1e-4 in float32.
 
 monoT5 and duoT5 as pygaggle scores them: softmax over (false, true) after the decoder's start token; duoT5 over all
-ordered pairs, p for the first and 1 - p for the second (SYM-SUM). Query likelihood as ielab/llm-rankers: minus the
-cross entropy of the query's tokens.
+ordered pairs, p for the first and 1 - p for the second (SYM-SUM). Query likelihood: minus the cross
+entropy of the query's tokens, each after the decoder's start token and those before it.
 """
 
 from __future__ import annotations
