@@ -132,16 +132,13 @@ class Part:
 
 @dataclass
 class Stretches:
-    """A pass's attention as few products of like size. `causal` False: a row sees all of its keys."""
+    """A pass's attention as few products of like size."""
 
     stretches: Sequence[Stretch]
-    causal: bool = True
     _parts: dict[tuple[int | None, torch.device], list[Part]] = field(default_factory=dict)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, form: Form) -> Tensor:
         """query (T, H, D), key and value (M, G, D): kept keys and the batch's own. Rows in no stretch give zeros."""
-        if form.window is not None and not self.causal:
-            raise Unsupported("it attends within windows to both sides")
         out = query.new_zeros(query.shape[0], query.shape[1], value.shape[2])
         for part in self.parts(form.window, query.device):
             result = product(_rows(query, part.rows), _rows(key, part.keys), _rows(value, part.keys), part, form)
@@ -153,12 +150,12 @@ class Stretches:
         return out
 
     def parts(self, window: int | None, device: torch.device) -> list[Part]:
-        if self.causal and window is not None and all(len(s.keys) <= window for s in self.stretches):
+        if window is not None and all(len(s.keys) <= window for s in self.stretches):
             window = None  # nothing is out of sight
         if (window, device) not in self._parts:
             cut = [piece for stretch in self.stretches for piece in _cut(stretch, window)]
             self._parts[window, device] = [
-                _part(group, window, device, self.causal) for group in _alike(cut, _KEYS.get(str(device.type), 131072))
+                _part(group, window, device) for group in _alike(cut, _KEYS.get(str(device.type), 131072))
             ]
         return self._parts[window, device]
 
@@ -204,7 +201,7 @@ def _alike(stretches: Sequence[Stretch], limit: int) -> Iterator[list[Stretch]]:
         yield group
 
 
-def _part(group: Sequence[Stretch], window: int | None, device: Any, causal: bool) -> Part:
+def _part(group: Sequence[Stretch], window: int | None, device: torch.device) -> Part:
     """One product for all stretches of `group`, padded at the end."""
     width, depth = max(len(s.rows) for s in group), max(len(s.keys) for s in group)
     rows, keys = np.zeros((len(group), width), np.int64), np.zeros((len(group), depth), np.int64)
@@ -213,7 +210,7 @@ def _part(group: Sequence[Stretch], window: int | None, device: Any, causal: boo
         n = len(stretch.rows)
         rows[i, :n], keys[i, : len(stretch.keys)], real[i, :n] = stretch.rows, stretch.keys, True
         last[i, :n], last[i, n:] = stretch.last, stretch.last[-1]
-    plain = causal and window is None and all(_plainly_causal(s) for s in group)
+    plain = window is None and all(_plainly_causal(s) for s in group)
     seen = np.arange(depth) <= last[:, :, None]
     if window is not None:
         seen &= np.arange(depth) > last[:, :, None] - window
