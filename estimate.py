@@ -118,7 +118,7 @@ _ROUGH = "seconds are rough: MiniLM on one CPU core, see docs/benchmarks.md"
 def _table(rows: list[dict[str, Any]], notes: Sequence[str] = ()) -> Table:
     columns = list(dict.fromkeys(name for row in rows for name in row if name != "options"))
     cells = [[_cell(row.get(name)) for name in columns] for row in rows]
-    return Table(columns, cells, notes=[*notes, *([_ROUGH] if "seconds" in columns else [])])
+    return Table(columns, cells, notes=[*notes, _ROUGH])
 
 
 def _cell(value: Any) -> str:

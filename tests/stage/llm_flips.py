@@ -101,7 +101,7 @@ def _common(name: str) -> dict[str, Flip]:
 
 _WINDOWS = {
     "window": Flip(3, COSTS),
-    "stride": Flip(1, COSTS, given={"window": 3}),
+    "stride": Flip(1, COSTS, given={"window": 4}),
     "passes": Flip(2, COSTS),
     "compat": Flip("rankgpt", COSTS),
 }
