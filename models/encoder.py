@@ -28,7 +28,7 @@ class Encoder:
     similarity and maximum length are the checkpoint's, as its `encode_query` and `encode_document` apply them; a prompt
     given here (also an empty one) replaces the checkpoint's. `dtype` is what the network computes in: float32,
     bfloat16, or float16 on a GPU; vectors are float32 whatever it is. `token_budget` bounds the padded tokens of one
-    batch (None: 512 on a CPU, or 2,048 where padding costs nothing, 32,768 on a GPU). Making an encoder is free: the
+    batch (None: 512 on a CPU, or 4,096 where padding costs nothing, 32,768 on a GPU). Making an encoder is free: the
     model is loaded when first used.
     """
 
