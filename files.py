@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import gzip
 import os
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, TypeVar, cast
+from weakref import WeakSet
 
 import numpy as np
 import pyarrow as pa
@@ -90,6 +93,25 @@ def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:
                     yield number, line
         except GZIP_ERRORS as error:
             raise InputError(f"{path}: broken gzip data ({error}): fetch or write the file again") from error
+
+
+_Stream = TypeVar("_Stream")
+_LENT: WeakSet[Any] = WeakSet()
+
+
+def lend(stream: _Stream) -> _Stream:
+    """`stream`, for a reader of Arrow's. Its threads may keep a Python object a moment after the answer is there; to let
+    go of it while the interpreter shuts down aborts the process, so its exit waits for them (a second at most).
+    """
+    _LENT.add(stream)
+    return stream
+
+
+@atexit.register
+def _wait_for_lent() -> None:
+    end = time.monotonic() + 1
+    while len(_LENT) and time.monotonic() < end:
+        time.sleep(0.001)
 
 
 class RegularText:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from .errors import InputError, UsageError
-from .files import GZIP_ERRORS, RegularText, file_kind, numbered_lines, open_existing, run_name, write_whole
+from .files import GZIP_ERRORS, RegularText, file_kind, lend, numbered_lines, open_existing, run_name, write_whole
 from .ids import id_column, joined_ids
 from .records import Qrels, Run
 from .request_files import read_requests
@@ -58,7 +58,7 @@ def _read_trec_fast(path: str | Path) -> tuple[pa.Array, pa.Array, np.ndarray]:
         delimiter = "\t" if b"\t" in stream.readline(1 << 20) else " "
         stream.seek(0)
         table = pacsv.read_csv(
-            RegularText(stream, delimiter),
+            lend(RegularText(stream, delimiter)),
             pacsv.ReadOptions(column_names=_RUN_COLUMNS, block_size=1 << 21),
             pacsv.ParseOptions(delimiter=delimiter, quote_char=False, double_quote=False),
             pacsv.ConvertOptions(
@@ -137,7 +137,7 @@ def _read_parquet(path: str | Path, *, name: str | None, score_kind: str) -> Run
 
     with open_existing(path) as stream:
         try:
-            file = pq.ParquetFile(stream, page_checksum_verification=True)
+            file = pq.ParquetFile(lend(stream), page_checksum_verification=True)
             missing = {"query", "document", "score"} - set(file.schema_arrow.names)
             if missing:
                 raise InputError(
