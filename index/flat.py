@@ -220,6 +220,15 @@ class FlatIndex:
             ]
         return found
 
+    def vectors(self, rows: np.ndarray) -> np.ndarray:
+        """The stored vectors (n, d) float32 of `rows` (n,), in their order; of unit length where scores are cosines."""
+        distinct, places = np.unique(np.asarray(rows, np.int64), return_inverse=True)
+        if not len(distinct):
+            return np.empty((0, self.dim), np.float32)
+        if distinct[0] < 0 or distinct[-1] >= len(self):
+            raise IndexError(f"{self.path}: rows {distinct[0]} to {distinct[-1]} of {len(self)} documents")
+        return self._gather(distinct).astype(np.float32, copy=False)[places]
+
     # ---- candidates → exact order -----------------------------------------------------------------------------------
 
     def _settled(

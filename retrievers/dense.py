@@ -17,7 +17,7 @@ from .indexed import Indexed
 if TYPE_CHECKING:
     from ..corpora.dataset import Dataset
     from ..models.encoder import Encoder
-    from ..vectors import EncoderSpec
+    from ..vectors import Dense, EncoderSpec
 
 
 #: Options of the encoder that change its vectors.
@@ -98,12 +98,19 @@ class DenseRetriever(Indexed, Retriever):
             max_length=spec.max_length or None,  # 0: the model has no limit
         )
 
-    def retrieve(self, queries: list[Query], k: int) -> Run:
-        index = self.opened
-        index.refuse_other_encoder(self.encoder.spec)
-        kind = index.score_kind
-        if not queries:
-            return Run.from_rankings([], name=self.label, score_kind=kind)
-        found = index.search(self.encoder.encode_queries([query.text for query in queries]), k)
+    def query_vectors(self, queries: list[Query]) -> Dense:
+        """The encoder's vectors (n, d) of the queries; raises `InputError` where the index is of another encoder."""
+        self.opened.refuse_other_encoder(self.encoder.spec)
+        return self.encoder.encode_queries([query.text for query in queries])
+
+    def search_vectors(self, queries: list[Query], vectors: Dense, k: int) -> Run:
+        """The best `k` documents for each query by its vector in `vectors`, whoever made it."""
+        found = self.opened.search(vectors, k)
         rankings = [(query.id, ids, scores) for query, (ids, scores) in zip(queries, found, strict=True)]
-        return Run.from_rankings(rankings, name=self.label, score_kind=kind)
+        return Run.from_rankings(rankings, name=self.label, score_kind=self.opened.score_kind)
+
+    def retrieve(self, queries: list[Query], k: int) -> Run:
+        if not queries:
+            self.opened.refuse_other_encoder(self.encoder.spec)
+            return Run.from_rankings([], name=self.label, score_kind=self.opened.score_kind)
+        return self.search_vectors(queries, self.query_vectors(queries), k)
