@@ -107,6 +107,56 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+class Held:
+    """A file held open under a shared flock: as long as this object lives, `is_held` tells a writer so.
+
+    The file is the one that has the name now, even if a writer replaces it in between. Where the file system has no
+    locks, it is open all the same; then nobody can write there either.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import fcntl
+
+        while True:
+            self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(self._handle, fcntl.LOCK_SH)
+                if os.path.samestat(os.fstat(self._handle), path.stat()):
+                    return
+            except FileNotFoundError:  # between two names: the next look finds the new file, or none
+                pass
+            except OSError:
+                return
+            self._release()
+
+    def read(self) -> bytes:
+        """The file's content."""
+        return os.pread(self._handle, os.fstat(self._handle).st_size, 0)
+
+    def __deepcopy__(self, memo: object) -> Held:
+        return self
+
+    def _release(self) -> None:
+        os.close(self._handle)
+        self._handle = -1
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", -1) >= 0:
+            self._release()
+
+
+def is_held(path: Path) -> bool:
+    """Whether anybody, here or in another process, has the file `Held`."""
+    import fcntl
+
+    with path.open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
 @contextmanager
 def writer_lock(root: Path) -> Iterator[None]:
     """Hold `root/lock`. The kernel drops the lock with its process, so a file left by a dead one is no obstacle."""

@@ -31,6 +31,7 @@ from .exact import (
     torch_nearest,
     unit_length,
 )
+from .filtering import selected_rows
 from .manifest import Manifest, Plan, check_index
 from .texts import TextStore
 
@@ -127,7 +128,8 @@ class FlatIndex:
         self.texts = TextStore(path, manifest)
         self.score_kind: str = manifest.options["similarity"]
         self.dim = manifest.encoder.dim if manifest.encoder else 0
-        self._max_norm = float(np.load(path / "whole" / "max_norm.npy")[0])
+        self._max_norm = float(np.load(manifest.whole_folder(path) / "max_norm.npy")[0])
+        self._folders = manifest.shard_folders(path)
         self._starts = np.concatenate([[0], np.cumsum(manifest.shards)]).astype(np.int64)
         self._shard = lru_cache(maxsize=_OPEN_SHARDS)(self._open_shard)
         self._nearest: Nearest | None = None
@@ -192,10 +194,19 @@ class FlatIndex:
     def __len__(self) -> int:
         return self.manifest.documents
 
-    def search(self, queries: Dense, k: int, *, allow: Collection[str] | None = None) -> list[Ranking]:
+    def search(
+        self,
+        queries: Dense,
+        k: int,
+        *,
+        allow: Collection[str] | None = None,
+        deny: Collection[str] | None = None,
+        where: str | None = None,
+    ) -> list[Ranking]:
         """Per query the best `k` documents: ids (m,) str objects and scores (m,) float64, best first, m <= k.
 
-        With `allow`, only those documents are ranked; ids that the index does not have are counted in a warning.
+        `allow` (only these ids), `deny` (not these) and `where` (a condition on metadata) say which documents are
+        ranked; ids that the index does not have are counted in a warning. See `filtering.selected_rows`.
         """
         if k < 1:
             raise UsageError(f"k is {k}, expected at least 1")
@@ -203,7 +214,8 @@ class FlatIndex:
             raise InputError(
                 f"{self.path}: queries have {queries.dim} dimensions, the index {self.dim}: use its encoder"
             )
-        selection = None if allow is None else self._allowed(allow)
+        mask = selected_rows(self.texts, allow=allow, deny=deny, where=where)
+        selection = None if mask is None else np.flatnonzero(mask)
         available = len(self) if selection is None else len(selection)
         if not available or not len(queries):
             return [Ranking(np.empty(0, object), np.empty(0)) for _ in range(len(queries))]
@@ -263,17 +275,11 @@ class FlatIndex:
             logger.warning("%s: %d queries have a zero vector: their cosine with anything is 0", self.path, zero)
         return values
 
-    def _allowed(self, allow: Collection[str]) -> np.ndarray:
-        rows = self.texts.rows_of(allow)
-        if missing := int((rows < 0).sum()):
-            logger.warning("%s: %d of the %d allowed document ids are not in the index", self.path, missing, len(rows))
-        return np.unique(rows[rows >= 0])
-
     # ---- vectors in blocks ------------------------------------------------------------------------------------------
 
     def _open_shard(self, number: int) -> np.ndarray:
         # Copy-on-write, as torch warns of arrays that it may not write to; nothing is written.
-        vectors: np.ndarray = np.load(self.path / "shards" / f"{number:05d}" / "vectors.npy", mmap_mode="c")
+        vectors: np.ndarray = np.load(self._folders[number] / "vectors.npy", mmap_mode="c")
         return vectors
 
     @staticmethod
@@ -281,13 +287,15 @@ class FlatIndex:
         return positions if selection is None else selection[positions]
 
     def _pieces(self, rows: np.ndarray | None) -> Iterator[np.ndarray]:
-        """The vectors of all rows, or of sorted `rows`, shard by shard; whole shards are not copied."""
+        """The vectors of all rows, or of sorted `rows`, each once, shard by shard; whole shards are not copied."""
         for number in range(len(self._starts) - 1):
             if rows is None:
                 yield self._shard(number)
                 continue
             first, last = np.searchsorted(rows, self._starts[number : number + 2])
-            if first < last:
+            if last - first == self._starts[number + 1] - self._starts[number]:
+                yield self._shard(number)
+            elif first < last:
                 yield self._shard(number)[rows[first:last] - self._starts[number]]
 
     def _blocks(self, selection: np.ndarray | None, at_least_rows: int) -> Iterator[tuple[int, np.ndarray]]:

@@ -7,17 +7,22 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..errors import InputError, SetupError, UsageError, suggest
 from ..files import write_whole
 from ..vectors import EncoderSpec
-from .durable import FileTable, check_files, sync
+from .durable import FileTable, Held, check_files, inside, sync
 
-#: Version of the folder's layout. A reader refuses any other.
+#: Version of the folder's layout as a build makes it. A reader refuses any but these two.
 FORMAT = 1
+
+#: That of an index which was changed since: it names its folders and what was deleted (changes.py).
+CHANGED_FORMAT = 2
 
 #: Indexes up to this many bytes are compared with their SHA-256 whenever they are opened (about half a second).
 VERIFIED_BYTES = 256 << 20
@@ -75,12 +80,21 @@ def encoder_differences(asked: EncoderSpec | None, recorded: EncoderSpec | None)
     ]
 
 
+#: What the manifest of a changed index has besides.
+_CHANGES = ("generation", "folders", "whole", "tombstones", "added")
+
+
 @dataclass(frozen=True)
 class Manifest:
     """A whole index: its plan, its corpus, its shards and the size and SHA-256 of each of its files.
 
     `documents` counts them, `fingerprint` is the SHA-256 over all ids, texts and titles in order, `shards` holds the
-    documents per shard, `counts` what happened to documents (`empty_texts`, `truncated_texts`, …), summed over shards.
+    rows per shard, `counts` what happened to documents (`empty_texts`, `truncated_texts`, …), summed over shards.
+
+    An index that was changed has a `generation` of 1 or more; then `folders` names its shards' folders in order and
+    `whole` the one that spans them, `tombstones` is the file with the rows that are deleted ("" when none is), and
+    `added` names the datasets that were added. While a manifest that was read is referred to, the files that it names
+    stay on the disk, whatever later generations need (`hold`).
     """
 
     plan: Plan
@@ -91,6 +105,33 @@ class Manifest:
     versions: dict[str, str]
     files: FileTable
     created: str = ""
+    generation: int = 0
+    folders: list[str] = field(default_factory=list)
+    whole: str = "whole"
+    tombstones: str = ""
+    added: list[str] = field(default_factory=list)
+    hold: Held | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all shards: the documents, and those that are deleted but not yet compacted away."""
+        return sum(self.shards)
+
+    def shard_folders(self, root: str | Path) -> list[Path]:
+        """The folders of all shards, in row order."""
+        names = self.folders or [f"shards/{number:05d}" for number in range(len(self.shards))]
+        return [Path(root, name) for name in names]
+
+    def whole_folder(self, root: str | Path) -> Path:
+        """The folder of the files that span all shards."""
+        return Path(root, self.whole)
+
+    def deleted_rows(self, root: str | Path) -> np.ndarray:
+        """The rows (m,) int64 that are deleted, ascending."""
+        if not self.tombstones:
+            return np.zeros(0, np.int64)
+        rows: np.ndarray = np.load(Path(root, self.tombstones))
+        return rows
 
     @property
     def kind(self) -> str:
@@ -111,7 +152,7 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "format": self.plan.format,
+            "format": CHANGED_FORMAT if self.generation else self.plan.format,
             "kind": self.plan.kind,
             "encoder": asdict(self.plan.encoder) if self.plan.encoder else None,
             "corpus": {"id": self.plan.corpus, "fingerprint": self.fingerprint, "documents": self.documents},
@@ -122,13 +163,13 @@ class Manifest:
             "versions": self.versions,
             "created": self.created,
             "files": self.files,
-        }
+        } | ({name: getattr(self, name) for name in _CHANGES} if self.generation else {})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Manifest:
         corpus = data["corpus"]
         encoder = EncoderSpec.from_json(data["encoder"]) if data["encoder"] else None
-        plan = Plan(data["kind"], corpus["id"], data["shard_documents"], data["options"], encoder, data["format"])
+        plan = Plan(data["kind"], corpus["id"], data["shard_documents"], data["options"], encoder)
         return cls(
             plan=plan,
             documents=corpus["documents"],
@@ -138,6 +179,7 @@ class Manifest:
             versions=dict(data["versions"]),
             files=dict(data["files"]),
             created=data["created"],
+            **{name: data[name] for name in _CHANGES if name in data},
         )
 
     def require_encoder(self, spec: EncoderSpec, path: str | Path) -> None:
@@ -180,24 +222,29 @@ def read_manifest(path: str | Path) -> Manifest:
     root = Path(path)
     file = root / MANIFEST
     try:
-        raw = file.read_bytes()
+        hold = Held(file)
     except (FileNotFoundError, NotADirectoryError):
         raise SetupError(_why_absent(root)) from None
+    raw = hold.read()
     remedy = "build the index again with overwrite"
     try:
         data = json.loads(raw)
         version = data["format"]
     except (ValueError, TypeError, KeyError) as error:
         raise SetupError(f"{file}: damaged ({type(error).__name__}: {error}): {remedy}") from error
-    if version != FORMAT:
+    if version not in (FORMAT, CHANGED_FORMAT):
         raise SetupError(
-            f"{file}: layout version {version!r}, this cribble reads {FORMAT}: update cribble, or {remedy}"
+            f"{file}: layout version {version!r}, this cribble reads {FORMAT} and {CHANGED_FORMAT}: update cribble, or "
+            f"{remedy}"
         )
     recorded = data.pop("sha256", None)
     found = _own_sha256(data)
     if found != recorded:
         raise SetupError(f"{file}: SHA-256 of its content {found}, expected {recorded}: the file is damaged; {remedy}")
-    return Manifest.from_json(data)
+    manifest = replace(Manifest.from_json(data), hold=hold)
+    for name in (*manifest.folders, manifest.whole, *([manifest.tombstones] if manifest.tombstones else ())):
+        inside(root, name)
+    return manifest
 
 
 def check_index(path: str | Path, *, kind: str | None = None, verify: bool | None = None) -> Manifest:

@@ -79,18 +79,25 @@ def _joined_offsets(shards: list[Path]) -> Iterator[np.ndarray]:
 
 
 class TextStore:
-    """The documents of an index. A `TextSource`: `get_many(ids)` answers for those it has."""
+    """The documents of an index. A `TextSource`: `get_many(ids)` answers for those it has.
+
+    `ids` are those of all rows in order, also of rows that are deleted; by id a deleted document is not found.
+    """
 
     def __init__(self, path: str | Path, manifest: Manifest) -> None:
-        self._root = Path(path)
+        self.root = Path(path)
+        self.manifest = manifest
+        whole = manifest.whole_folder(path)
+        self._folders = manifest.shard_folders(path)
         self._starts = np.concatenate([[0], np.cumsum(manifest.shards)]).astype(np.int64)
-        self.ids: pa.Array = read_ids(self._root / "whole")  #: all ids, `large_string`, in row order
-        self._hashes = np.load(self._root / "whole" / "ids.hashes.npy", mmap_mode="r")
-        self._rows = np.load(self._root / "whole" / "ids.rows.npy", mmap_mode="r")
+        self.ids: pa.Array = read_ids(whole)  #: all ids, `large_string`, in row order
+        self.deleted = manifest.deleted_rows(path)  #: (m,) int64, ascending
+        self._hashes = np.load(whole / "ids.hashes.npy", mmap_mode="r")
+        self._rows = np.load(whole / "ids.rows.npy", mmap_mode="r")
         self._shard = lru_cache(maxsize=_OPEN_SHARDS)(self._open_shard)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.ids) - len(self.deleted)
 
     def __contains__(self, doc_id: object) -> bool:
         return isinstance(doc_id, str) and bool(self.rows_of([doc_id])[0] >= 0)
@@ -106,16 +113,23 @@ class TextStore:
         rows = np.full(len(asked), -1, np.int64)
         at = np.searchsorted(self._hashes, keys)
         open_ = np.arange(len(asked))
-        while len(open_):  # one round, but for ids that share a hash
+        while len(open_):  # one round, but for ids that share a hash or were deleted and added again
             open_ = open_[at[open_] < len(self._hashes)]
             open_ = open_[self._hashes[at[open_]] == keys[open_]]
             found = self._rows[at[open_]]
             equal = pc.equal(self.ids.take(pa.array(found)), asked.take(pa.array(open_)))
-            same = equal.to_numpy(zero_copy_only=False).astype(bool)
+            same = equal.to_numpy(zero_copy_only=False).astype(bool) & ~self.is_deleted(found)
             rows[open_[same]] = found[same]
             open_ = open_[~same]
             at[open_] += 1
         return rows
+
+    def is_deleted(self, rows: np.ndarray) -> np.ndarray:
+        """Which of `rows` (n,) are deleted: (n,) bool."""
+        if not len(self.deleted):
+            return np.zeros(len(rows), bool)
+        at = np.minimum(np.searchsorted(self.deleted, rows), len(self.deleted) - 1)
+        return np.asarray(self.deleted[at] == rows)
 
     def get_many(self, ids: Collection[str]) -> dict[str, Document]:
         asked = list(ids)
@@ -124,8 +138,8 @@ class TextStore:
 
     def document(self, row: int) -> Document:
         """The document in `row`; IndexError beyond the last."""
-        if not 0 <= row < len(self):
-            raise IndexError(f"row {row} of {len(self)} documents")
+        if not 0 <= row < len(self.ids):
+            raise IndexError(f"row {row} of {len(self.ids)} documents")
         shard = int(np.searchsorted(self._starts, row, side="right")) - 1
         texts, offsets = self._shard(shard)
         begin, middle, end = offsets[2 * (row - int(self._starts[shard])) :][:3].tolist()
@@ -133,9 +147,10 @@ class TextStore:
         return Document(self.ids[row].as_py(), text, title)
 
     def __iter__(self) -> Iterator[Document]:
-        """All documents in corpus order."""
-        return (self.document(row) for row in range(len(self)))
+        """All documents in corpus order, without the deleted ones."""
+        gone = set(self.deleted.tolist())
+        return (self.document(row) for row in range(len(self.ids)) if row not in gone)
 
     def _open_shard(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        folder = self._root / "shards" / f"{number:05d}"
+        folder = self._folders[number]
         return _mapped(folder / "texts.bin"), np.load(folder / "texts.npy", mmap_mode="r")
