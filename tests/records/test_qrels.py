@@ -177,6 +177,7 @@ def test_equality_ignores_order():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("interpreted_ranx")
 def test_ranx_qrels_both_ways():
     ranx = pytest.importorskip("ranx")
     data = {"q1": {"d1": 2, "d2": 1}, "q2": {"é": 3}}

@@ -199,6 +199,7 @@ def test_top_is_the_head_of_each_ranking(data, k):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("interpreted_ranx")
 def test_ranx_both_ways():
     ranx = pytest.importorskip("ranx")
     run = Run.from_dict({"q1": {"a": 0.1, "b": 1e-300, "é": 3.0}, "q2": {"a": -1.0}}, name="mine")

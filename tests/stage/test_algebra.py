@@ -98,6 +98,7 @@ def test_normalised_scores_keep_the_order_and_constants_do_not_divide_by_zero(me
     assert np.isfinite(constant.scores).all()
 
 
+@pytest.mark.usefixtures("interpreted_ranx")
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["min-max", "max", "sum", "z-score"])
 def test_normalisation_and_sum_equal_ranx(method, hashed, queries):
@@ -113,6 +114,7 @@ def test_normalisation_and_sum_equal_ranx(method, hashed, queries):
         assert max(abs(mine[query.id][d] - theirs[query.id][d]) for d in mine[query.id]) <= 1e-6
 
 
+@pytest.mark.usefixtures("interpreted_ranx")
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["mnz", "isr", "condorcet", "bordafuse"])
 def test_methods_of_ranx_by_name(method, hashed, queries):
