@@ -39,6 +39,24 @@ class Document(NamedTuple):
         return f"{self.title} {self.text}".strip() if self.title else self.text
 
 
+class DescribedDocument(Document):
+    """A document with metadata beside, which equality does not look at: fields by name, values as JSON has them."""
+
+    metadata: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, document: Document, metadata: Mapping[str, Any]) -> Self:
+        described = cls(*document)
+        described.metadata = metadata
+        return described
+
+
+def metadata_of(document: Document) -> Mapping[str, Any]:
+    """A document's metadata; empty for one that has none."""
+    metadata: Mapping[str, Any] = getattr(document, "metadata", {})
+    return metadata
+
+
 class TextSource(Protocol):
     """Where document texts come from: an index's text store or a dataset."""
 

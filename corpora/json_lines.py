@@ -12,15 +12,16 @@ import numpy as np
 
 from ..errors import InputError
 from ..ids import hashes, id_column
-from ..records import Document, Query
+from ..records import DescribedDocument, Document, Query
 from .document_stream import DocumentStream, Record, text_lines
 
 
 class JsonLines(DocumentStream):
     """The records of one JSON-lines file (`.gz` is transparent) as `Document`s; `text` and `title` as they stand.
 
-    `ids`, `texts` and `titles` are the field names that are accepted, the first found wins; other fields are ignored.
-    Iterating starts a new pass. A line that can't be read is an `InputError` with file and line.
+    `ids`, `texts` and `titles` are the field names that are accepted, the first found wins. Other fields, and those of
+    an object `metadata`, are the document's metadata. Iterating starts a new pass. A line that can't be read is an
+    `InputError` with file and line.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class JsonLines(DocumentStream):
     ) -> None:
         super().__init__(path)
         self._ids, self._texts, self._titles = ids, texts, titles
+        self._own = {*ids, *texts, *titles}
         self._table: tuple[np.ndarray, np.ndarray] | None = None
 
     def records(self, remarks: Counter[str]) -> Iterator[Record]:
@@ -57,11 +59,25 @@ class JsonLines(DocumentStream):
                 self._text(row, self._texts, where),
                 self._text(row, self._titles, where, needed=False),
             )
+        metadata = self._metadata(row, where) if row.keys() - self._own else {}
         if "\\ud" in line or "\\uD" in line:
             mended = Document(*(_without_half_pairs(value) for value in document))
             remarks["surrogate"] += mended != document
-            return mended
-        return document
+            document = mended
+            metadata = json.loads(_without_half_pairs(json.dumps(metadata, ensure_ascii=False)))
+        return DescribedDocument.of(document, metadata) if metadata else document
+
+    def _metadata(self, row: dict[str, Any], where: str) -> dict[str, Any]:
+        """The fields that are not the document itself; those of an object `metadata` stand for themselves."""
+        fields = {name: value for name, value in row.items() if name not in self._own}
+        if not isinstance(fields.get("metadata"), dict):
+            if fields.get("metadata", 0) is None:
+                del fields["metadata"]
+            return fields
+        inner = fields.pop("metadata")
+        if twice := sorted(inner.keys() & fields.keys()):
+            raise InputError(f"{where}: the field {twice[0]!r} stands beside metadata and in it: keep one")
+        return fields | inner
 
     def _id(self, row: dict[str, Any], where: str, remarks: Counter[str]) -> str:
         name = self._name(row, self._ids, where)

@@ -24,9 +24,10 @@ import pyarrow.compute as pc
 from ..errors import CribbleError, InputError, SetupError
 from ..ids import hashes, id_column
 from ..progress import Advance, progress
-from ..records import Document
+from ..records import Document, metadata_of
 from .durable import check_files, commit_folder, explained, file_table, remove, sync, writer_lock
 from .manifest import MANIFEST, PLAN, Manifest, Plan, library_versions, now, read_plan, write_manifest, write_plan
+from .metadata import check_names, metadata_line, write_metadata_table, write_shard_metadata
 from .seen import SeenHashes
 from .texts import read_ids, write_id_tables, write_texts
 
@@ -92,7 +93,7 @@ def build_index(
         write_plan(root, plan)
         shards = _cut(itertools.chain([first], documents), plan.shard_documents)
         entries = _build_shards(root, shards, writer, plan, advance)
-        _build_whole(root, writer, len(entries))
+        _build_whole(root, writer, [entry["documents"] for entry in entries])
         manifest = _describe(root, plan, writer, entries)
         write_manifest(root, manifest)
     return manifest
@@ -224,6 +225,7 @@ def _build_shard(
         counts = {"empty_texts": sum(not (d.text.strip() or d.title.strip()) for d in documents)}
         counts.update(writer.write(aside, documents, advance))
         write_texts(aside, documents)
+        write_shard_metadata(aside, documents)
         entry = {"documents": len(documents), "fingerprint": fingerprint, "counts": counts, "files": file_table(aside)}
         (aside / "shard.json").write_text(json.dumps(entry, indent=1, sort_keys=True) + "\n")
         commit_folder(aside, final)
@@ -233,12 +235,13 @@ def _build_shard(
     return entry
 
 
-def _build_whole(root: Path, writer: ShardWriter, shards: int) -> None:
+def _build_whole(root: Path, writer: ShardWriter, rows: list[int]) -> None:
     aside = root / "whole.tmp"
     aside.mkdir()
-    folders = [_shard_folder(root, number) for number in range(shards)]
+    folders = [_shard_folder(root, number) for number in range(len(rows))]
     try:
         write_id_tables(aside, folders)
+        write_metadata_table(aside, folders, rows)
         writer.finish(aside, folders)
         commit_folder(aside, root / "whole")
     except BaseException:
@@ -273,7 +276,7 @@ def _describe(root: Path, plan: Plan, writer: ShardWriter, entries: list[dict[st
 
 
 def fingerprint(documents: Iterable[Document], corpus: str) -> str:
-    """SHA-256 over all ids, texts and titles in order: what a manifest records of its corpus."""
+    """SHA-256 over all ids, texts, titles and metadata in order: what a manifest records of its corpus."""
     digest = hashlib.sha256()
     for document in documents:
         _feed(digest, [document], corpus)
@@ -294,6 +297,9 @@ def _feed(digest: Any, documents: list[Document], corpus: str) -> None:
             raise InputError(f"{corpus}: document {document.id!r}: id, text and title must be str ({error})") from error
         digest.update(b"%d %d %d\n" % tuple(map(len, parts)))
         digest.update(b"".join(parts))
+        if metadata_of(document):
+            check_names(document)
+            digest.update(metadata_line(document))
 
 
 def _refuse_duplicates(root: Path, documents: list[Document], seen: SeenHashes, number: int, corpus: str) -> None:

@@ -24,7 +24,7 @@ def selected_rows(
     """The mask (rows,) bool of the rows that may be found, or None when all may. `texts` is the index's text store.
 
     `allow` are ids: only they may be found. `deny` are ids that may not. `where` is a condition on the documents'
-    metadata, in SQL (`metadata.py`). All that are given must hold, and deleted rows are never among them. Ids that the
+    metadata, in SQL (`conditions.py`). All that are given must hold, and deleted rows are never among them. Ids that the
     index does not have are counted in a warning. Raises `UsageError` for a condition that can't be used.
     """
     if allow is None and deny is None and where is None and not len(texts.deleted):
@@ -36,7 +36,11 @@ def selected_rows(
     if deny is not None:
         mask[_rows_of(texts, deny, "denied")] = False
     if where is not None:
-        raise UsageError(f"{texts.root}: where={where!r}: the index has no metadata to put a condition on")
+        if texts.metadata is None:
+            raise UsageError(f"{texts.root}: where={where!r}: no document of the index has metadata")
+        met = np.zeros(len(mask), bool)
+        met[texts.metadata.rows(where)] = True
+        mask &= met
     mask[texts.deleted] = False
     return mask
 

@@ -8,7 +8,7 @@ For the whole index: all ids in row order, and `ids.hashes.npy` sorted with `ids
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,10 @@ import pyarrow.compute as pc
 
 from ..ids import hashes, id_column
 from ..records import Document
+from .conditions import MetadataTable
 from .durable import write_array
 from .manifest import Manifest
+from .metadata import FILE as METADATA
 
 #: Mapped files cost a file descriptor each; so many shards stay open at once.
 _OPEN_SHARDS = 64
@@ -123,6 +125,13 @@ class TextStore:
             open_ = open_[~same]
             at[open_] += 1
         return rows
+
+    @cached_property
+    def metadata(self) -> MetadataTable | None:
+        """The documents' metadata, if any has some."""
+        if f"{self.manifest.whole}/{METADATA}" not in self.manifest.files:
+            return None
+        return MetadataTable(self.manifest.whole_folder(self.root) / METADATA, str(self.root))
 
     def is_deleted(self, rows: np.ndarray) -> np.ndarray:
         """Which of `rows` (n,) are deleted: (n,) bool."""
