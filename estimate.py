@@ -93,8 +93,11 @@ def _steps(stages: list[dict[str, Any]], data: Dataset) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     candidates = 0
     for stage in stages:
-        for part in stage.get("of", ()):
+        of = stage.get("of", ())
+        for part in [of] if isinstance(of, dict) else of:
             rows += _steps([part] if isinstance(part, dict) else part, data)
+        if reranker := stage.get("reranker"):
+            rows += _steps([{"use": "given"}, *([reranker] if isinstance(reranker, dict) else reranker)], data)
         if stage["use"] in ("bm25", "dense"):
             rows.append(_indexing(data, stage["use"]))
         candidates = stage.get("k", 1000) if "depth" not in stage else candidates

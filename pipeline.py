@@ -110,7 +110,8 @@ class _Executor:
         cost.resumed = len(done)
         cost.seconds = sum(seconds for _, seconds in parts)
         pending = [query for query in self.queries if query.id not in done]
-        size = _RERANKED_AT_ONCE if isinstance(stage, Reranker) else _RETRIEVED_AT_ONCE
+        reranks = any(isinstance(part, Reranker) for part in stage.walk())
+        size = _RERANKED_AT_ONCE if reranks else _RETRIEVED_AT_ONCE
         with progress(stage.label, len(pending), "queries") as advance:
             for batch in each(pending, size):
                 start = time.perf_counter()

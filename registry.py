@@ -136,7 +136,15 @@ def _fits(value: Any, kind: Any) -> bool:
         return isinstance(value, kind)
     if origin is Sequence:
         return isinstance(value, list | tuple) and all(_fits(item, parts[0]) for item in value)
-    return isinstance(value, Mapping) if origin in (dict, Mapping) else True
+    if origin in (dict, Mapping):
+        return isinstance(value, Mapping)
+    # A part that is read from YAML is still a mapping here.
+    return isinstance(value, kind | Mapping) if _is_own(kind) else True
+
+
+def _is_own(kind: Any) -> bool:
+    """Whether the annotation is a class of this package, such as Stage."""
+    return isinstance(kind, type) and kind.__module__.partition(".")[0] == _PACKAGE.partition(".")[0]
 
 
 def _words(kind: Any) -> str:
@@ -145,4 +153,6 @@ def _words(kind: Any) -> str:
         return " or ".join(dict.fromkeys(_words(part) for part in parts if not (part is Path and str in parts)))
     if origin is Sequence:
         return "a list"
-    return "a mapping" if origin in (dict, Mapping) else _WORDS.get(kind, str(kind))
+    if origin in (dict, Mapping):
+        return "a mapping"
+    return f"a {kind.__name__.lower()}" if _is_own(kind) else _WORDS.get(kind, str(kind))

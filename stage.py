@@ -173,6 +173,10 @@ class Retriever(Stage):
         """The best `k` documents of each query; every query is in the run, perhaps with none."""
         raise NotImplementedError
 
+    def retrieve_in(self, queries: list[Query], k: int, context: Context) -> Run:
+        """`retrieve`, for a retriever that needs the pipeline's texts or exclusions."""
+        return self.retrieve(queries, k)
+
     def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
         if run is not None:
             raise UsageError(f"{self.label} retrieves from the whole index and takes no candidates: put it first")
@@ -180,7 +184,7 @@ class Retriever(Stage):
             raise UsageError(f"{self.label}: k is {self.k}, expected at least 1")
         # Excluded documents are dropped before the cut, so that a query still gets its k.
         extra = max((len(context.exclude.get(query.id, ())) for query in queries), default=0)
-        found = self.retrieve(queries, self.k + extra)
+        found = self.retrieve_in(queries, self.k + extra, context)
         return found.drop(context.exclude).top(self.k) if context.exclude else found.top(self.k)
 
 

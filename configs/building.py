@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,12 @@ def _stage(spec: Mapping[str, Any], dataset: Dataset | None, indexes: Path, defa
     if isinstance(options.get("of"), list):
         parts = [part if isinstance(part, list) and part else [part] for part in options["of"]]
         options["of"] = [build_pipeline(part, dataset, indexes, defaults) for part in parts]
+    for name in ("of", "reranker"):
+        if isinstance(options.get(name), Mapping) and "use" in options[name]:
+            options[name] = _stage(options[name], dataset, indexes, defaults)
+    if isinstance(options.get("reranker"), list):
+        rerankers = [_stage(part, dataset, indexes, defaults) for part in options["reranker"]]
+        options["reranker"] = reduce(lambda first, second: first >> second, rerankers)
     if issubclass(cls, Indexed) and not isinstance(options.get("index"), str):
         return _indexed(cls, options, dataset, indexes)
     stage: Stage = make(stage_names()[spec["use"]], spec["use"], options)

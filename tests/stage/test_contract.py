@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from cribble.corpora.dataset import Dataset
 from cribble.errors import CribbleError, InputError, SetupError, UsageError
-from cribble.records import Document, Query, Run
+from cribble.records import DescribedDocument, Document, Query, Run
 from cribble.registry import entries, find, make, option_names
+from cribble.rerankers.maxsim import MaxSim
 from cribble.retrievers.bm25 import BM25
 from cribble.retrievers.dense import DenseRetriever
 from cribble.tests.models.conftest import save_encoder
@@ -35,6 +36,8 @@ def world_value(name):
 
 _NO_GPU = "no GPU|CUDA|cuda"
 _RM3 = {"rm3": True}
+_FILTERS = {"allow": Flip(["d1", "d9"]), "deny": Flip(["d1"]), "where": Flip("year < 2000")}
+_ROCCHIO = {"method": "rocchio"}
 
 FLIPS: dict[str, dict[str, Flip]] = LLM_FLIPS | {
     "bm25": {
@@ -48,12 +51,33 @@ FLIPS: dict[str, dict[str, Flip]] = LLM_FLIPS | {
         "original_query_weight": Flip(0.05, given=_RM3),
         "query_weights": Flip("bm25"),
         "threads": Flip(2, COST, "queries are searched side by side"),
+        **_FILTERS,
     },
     "dense": {
         "index": Flip(world_value("other_dense")),
         "k": Flip(2),
         "model": Flip(world_value("other_encoder"), RAISES, r"made by another encoder"),
         "device": Flip("cuda", RAISES, _NO_GPU),
+        **_FILTERS,
+    },
+    "dense-prf": {
+        "of": Flip(world_value("other_dense_stage")),
+        "k": Flip(2),
+        "method": Flip("rocchio"),
+        "depth": Flip(1),
+        "alpha": Flip(-0.4, given=_ROCCHIO),
+        "beta": Flip(2.0, given=_ROCCHIO),
+        "gamma": Flip(2.0, given=_ROCCHIO | {"negatives": 1}),
+        "negatives": Flip(2, given=_ROCCHIO),
+    },
+    "reranker-feedback": {
+        "of": Flip(world_value("other_dense_stage")),
+        "reranker": Flip(world_value("other_reranker")),
+        "k": Flip(2),
+        "depth": Flip(3),
+        "loss": Flip("ranknet"),
+        "steps": Flip(3),
+        "learning_rate": Flip(0.05),
     },
     "given": {
         "run": Flip(world_value("other_run")),
@@ -99,7 +123,7 @@ DOCUMENTS = [
     Document("d5", "river " * 30 + "cat"),
     Document("d7", "bird"),
     Document("d8", "blue light in the dark city house and a tree"),
-    Document("d9", "cat cat dog red fish"),
+    DescribedDocument.of(Document("d9", "cat cat dog red fish"), {"year": 1999}),
     Document("d10", "fish swim in the water of the river"),
     # RM3 leaves out terms of more than a tenth of all documents.
     *(Document(f"e{i}", f"mountain stone {'tree' if i % 2 else 'green'} yes no") for i in range(40)),
@@ -130,6 +154,10 @@ class World:
         self.other_bm25 = str(BM25.build(other, folder / "bm25-other").index)
         self.dense = str(DenseRetriever.build(self.data, folder / "dense", model=self.encoder, device="cpu").index)
         self.other_dense = str(DenseRetriever.build(other, folder / "dense-other", model=self.encoder).index)
+        self.dense_stage = DenseRetriever(self.dense, device="cpu")
+        self.other_dense_stage = DenseRetriever(self.other_dense, device="cpu")
+        self.reranker = MaxSim(self.encoder, depth=5, device="cpu")
+        self.other_reranker = MaxSim(self.other_encoder, depth=5, device="cpu")
         self.run, self.other_run = str(folder / "run.trec"), str(folder / "other.trec")
         self.candidates().write(self.run)
         Run.from_dict({"q1": {"d1": 1.0, "d2": 0.5}, "q2": {"d5": 1.0}}).write(self.other_run)
@@ -148,6 +176,8 @@ class World:
         base = {
             "bm25": {"index": self.bm25},
             "dense": {"index": self.dense, "device": "cpu"},
+            "dense-prf": {"of": self.dense_stage},
+            "reranker-feedback": {"of": self.dense_stage, "reranker": self.reranker},
             "given": {"run": self.run},
             "hybrid": {"of": self.parts},
             "maxsim": {"model": self.encoder, "device": "cpu"},
