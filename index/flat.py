@@ -237,8 +237,8 @@ class FlatIndex:
         distinct, places = np.unique(np.asarray(rows, np.int64), return_inverse=True)
         if not len(distinct):
             return np.empty((0, self.dim), np.float32)
-        if distinct[0] < 0 or distinct[-1] >= len(self):
-            raise IndexError(f"{self.path}: rows {distinct[0]} to {distinct[-1]} of {len(self)} documents")
+        if distinct[0] < 0 or distinct[-1] >= self._starts[-1]:
+            raise IndexError(f"{self.path}: rows {distinct[0]} to {distinct[-1]} of {self._starts[-1]}")
         return self._gather(distinct).astype(np.float32, copy=False)[places]
 
     # ---- candidates → exact order -----------------------------------------------------------------------------------
