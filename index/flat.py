@@ -208,13 +208,19 @@ class FlatIndex:
         `allow` (only these ids), `deny` (not these) and `where` (a condition on metadata) say which documents are
         ranked; ids that the index does not have are counted in a warning. See `filtering.selected_rows`.
         """
+        self._check(queries, k)
+        return self._exact(queries, k, selected_rows(self.texts, allow=allow, deny=deny, where=where))
+
+    def _check(self, queries: Dense, k: int) -> None:
         if k < 1:
             raise UsageError(f"k is {k}, expected at least 1")
         if len(queries) and queries.dim != self.dim:
             raise InputError(
                 f"{self.path}: queries have {queries.dim} dimensions, the index {self.dim}: use its encoder"
             )
-        mask = selected_rows(self.texts, allow=allow, deny=deny, where=where)
+
+    def _exact(self, queries: Dense, k: int, mask: np.ndarray | None) -> list[Ranking]:
+        """The exact best `k` of the rows that `mask` (rows,) bool has, of all rows where it is None."""
         selection = None if mask is None else np.flatnonzero(mask)
         available = len(self) if selection is None else len(selection)
         if not available or not len(queries):
