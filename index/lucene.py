@@ -8,7 +8,6 @@ of document numbers and scores; the numbers are the builder's rows, so ids come 
 from __future__ import annotations
 
 import itertools
-import logging
 import struct
 import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -23,12 +22,11 @@ from ..records import Document, Ranking
 from ..registry import register
 from . import jvm
 from .build import build_index
+from .filtering import selected_rows
 from .languages import analyzer
 from .lucene_writer import FOLDER, RANKS, LuceneWriter, lucene_errors
 from .manifest import Plan, check_index
 from .texts import TextStore
-
-logger = logging.getLogger("cribble")
 
 #: So many hits (8 bytes each) come back from Java in one call.
 _HITS_PER_CALL = 1 << 21
@@ -145,6 +143,8 @@ class LuceneIndex:
         rm3: Rm3 | Mapping[str, Any] | bool | None = None,
         query_weights: str = "binary",
         allow: Collection[str] | None = None,
+        deny: Collection[str] | None = None,
+        where: str | None = None,
         threads: int = 1,
     ) -> list[Ranking]:
         """The best `k` documents of each query: ids (n,) str objects and BM25 scores (n,) float64, n <= k.
@@ -153,11 +153,10 @@ class LuceneIndex:
         also at rank k (Anserini cuts them by id, ascending). `query_weights="binary"` counts a term as often as it
         stands in the query; `"bm25"` weights it like a document's, as BRIGHT's official baseline does, by Anserini's
         rule (the query's length is that of all its terms; gensim, in the official code, counts those in the corpus
-        only). `allow` limits the search to these ids. `threads` share the queries.
+        only). `allow`, `deny` and `where` limit the search, see `filtering.selected_rows`. `threads` share the queries.
         """
-        hits = self.search_columns(
-            queries, k, k1=k1, b=b, rm3=rm3, query_weights=query_weights, allow=allow, threads=threads
-        )
+        weighting: dict[str, Any] = {"k1": k1, "b": b, "rm3": rm3, "query_weights": query_weights}
+        hits = self.search_columns(queries, k, **weighting, allow=allow, deny=deny, where=where, threads=threads)
         names = self._ids_at(hits.documents)
         scores = hits.scores.astype(np.float64)
         bounds = hits.offsets.tolist()
@@ -173,6 +172,8 @@ class LuceneIndex:
         rm3: Rm3 | Mapping[str, Any] | bool | None = None,
         query_weights: str = "binary",
         allow: Collection[str] | None = None,
+        deny: Collection[str] | None = None,
+        where: str | None = None,
         threads: int = 1,
     ) -> Hits:
         """`search` with the results of all queries in three arrays; `texts.ids.take(documents)` are their ids."""
@@ -187,7 +188,7 @@ class LuceneIndex:
         if isinstance(queries, str):
             raise UsageError(f"queries is the text {queries!r}, expected a list of texts")
         k = min(k, len(self))
-        options = _Options(k, float(k1), float(b), self._bits(allow), threads)
+        options = _Options(k, float(k1), float(b), self._bits(allow, deny, where), threads)
         step = max(1, _HITS_PER_CALL // k)
         parts = []
         for start in range(0, len(queries), step):
@@ -242,16 +243,10 @@ class LuceneIndex:
             )
         return _unpacked(answer, len(packed))
 
-    def _bits(self, allow: Collection[str] | None) -> bytes:
-        """A bit per row that is allowed; nothing at all for all rows."""
-        if allow is None:
-            return b""
-        rows = self.texts.rows_of(list(allow))
-        if missing := int((rows < 0).sum()):
-            logger.warning("%s: %d of the %d allowed document ids are not in the index", self.path, missing, len(rows))
-        mask = np.zeros(len(self), bool)
-        mask[rows[rows >= 0]] = True
-        return np.packbits(mask, bitorder="little").tobytes()
+    def _bits(self, allow: Collection[str] | None, deny: Collection[str] | None, where: str | None) -> bytes:
+        """A bit per row that may be found; nothing at all for all rows."""
+        mask = selected_rows(self.texts, allow=allow, deny=deny, where=where)
+        return b"" if mask is None else np.packbits(mask, bitorder="little").tobytes()
 
     def _ids_at(self, rows: np.ndarray) -> np.ndarray:
         if len(self) > _KEPT_IDS:

@@ -13,6 +13,7 @@ from ..errors import UsageError, suggest
 from ..records import Query, Run
 from ..registry import register
 from ..stage import Retriever
+from .filtered import Ids
 from .indexed import Indexed
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ class BM25(Indexed, Retriever):
     original_query_weight: float = 0.5
     query_weights: str = "binary"
     threads: int = 1
+    allow: Ids = None
+    deny: Ids = None
+    where: str | None = None
     score_kind: str = field(default="bm25", init=False)
     index_kinds: ClassVar[tuple[str, ...]] = ("lucene",)
     build_options: ClassVar[Mapping[str, Any]] = {"language": str, "shard_documents": int}
@@ -95,6 +99,7 @@ class BM25(Indexed, Retriever):
             rm3=rm3,
             query_weights=self.query_weights,
             threads=self.threads,
+            **self.filters,
         )
         doc_ids = index.texts.ids.take(pa.array(hits.documents))
         return Run(

@@ -12,6 +12,7 @@ from ..errors import SetupError
 from ..records import Query, Run
 from ..registry import register
 from ..stage import Retriever
+from .filtered import Ids
 from .indexed import Indexed
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ class DenseRetriever(Indexed, Retriever):
     k: int = 1000
     model: str | None = None
     device: str = "auto"
+    allow: Ids = None
+    deny: Ids = None
+    where: str | None = None
     score_kind: str = field(default="", init=False)
     index_kinds: ClassVar[tuple[str, ...]] = ("flat",)
     build_options: ClassVar[Mapping[str, Any]] = {
@@ -105,7 +109,7 @@ class DenseRetriever(Indexed, Retriever):
 
     def search_vectors(self, queries: list[Query], vectors: Dense, k: int) -> Run:
         """The best `k` documents for each query by its vector in `vectors`, whoever made it."""
-        found = self.opened.search(vectors, k)
+        found = self.opened.search(vectors, k, **self.filters)
         rankings = [(query.id, ids, scores) for query, (ids, scores) in zip(queries, found, strict=True)]
         return Run.from_rankings(rankings, name=self.label, score_kind=self.opened.score_kind)
 

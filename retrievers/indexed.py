@@ -13,15 +13,23 @@ from ..index.build import fingerprint
 from ..index.manifest import MANIFEST, read_manifest
 from ..records import TextSource
 from ..registry import check_type, make, option_names
+from .filtered import Ids, filter_artifacts, read_filters
 
 if TYPE_CHECKING:
     from ..corpora.dataset import Dataset
 
 
 class Indexed:
-    """Mixin of a retriever dataclass with a field `index`, the folder of a durable index."""
+    """Mixin of a retriever dataclass with a field `index`, the folder of a durable index.
+
+    Its fields `allow` and `deny` name the only documents to be found, or those not to be: a list of ids, or a file with
+    one a line. `where` is a condition on the documents' metadata, in SQL: `year >= 2020 and source = 'x'`.
+    """
 
     index: str | Path
+    allow: Ids
+    deny: Ids
+    where: str | None
     registered_name: ClassVar[str]
     #: Kinds of index (as manifests name them) that this retriever searches.
     index_kinds: ClassVar[tuple[str, ...]] = ()
@@ -97,9 +105,15 @@ class Indexed:
         return self.open_index()
 
     def artifacts(self) -> dict[str, str]:
-        """SHA-256 of the index's manifest."""
+        """SHA-256 of the index's manifest and of the files of ids that limit the search."""
         manifest = Path(self.index) / "manifest.json"
-        return {"index": hashlib.sha256(manifest.read_bytes()).hexdigest()} if manifest.exists() else {}
+        index = {"index": hashlib.sha256(manifest.read_bytes()).hexdigest()} if manifest.exists() else {}
+        return index | filter_artifacts(self)
+
+    @cached_property
+    def filters(self) -> dict[str, Any]:
+        """`allow`, `deny` and `where` as the index's `search` takes them, read at first use."""
+        return read_filters(self)
 
     def texts(self) -> TextSource | None:
         """The index's own text store."""
