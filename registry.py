@@ -139,7 +139,7 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin in (dict, Mapping):
         return isinstance(value, Mapping)
     # A part that is read from YAML is still a mapping here.
-    return isinstance(value, kind | Mapping) if _is_own(kind) else True
+    return isinstance(value, kind) or (isinstance(value, Mapping) and "use" in value) if _is_own(kind) else True
 
 
 def _is_own(kind: Any) -> bool:
