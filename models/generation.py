@@ -18,6 +18,8 @@ from .writing import Writing
 
 #: Rows of logits of the whole vocabulary that are held at a time.
 _ROWS = 64
+#: Tokens that a text gets room for before it is known to be longer: a budget for thinking is seldom used up.
+_EXPECTED = 256
 
 
 class Job(NamedTuple):
@@ -30,6 +32,16 @@ class Job(NamedTuple):
     def room(self) -> int:
         """Tokens that prompt and text can have together."""
         return len(self.ids) + self.writing.writer.most
+
+    @property
+    def so_far(self) -> np.ndarray:
+        """The prompt and what is written already, (m,) int32."""
+        return np.append(self.ids, np.asarray(self.writing.writer.tokens, np.int32))
+
+    @property
+    def expected(self) -> int:
+        """Tokens that it gets room for at first."""
+        return min(self.room, len(self.so_far) + _EXPECTED)
 
 
 class Written(NamedTuple):
@@ -54,6 +66,13 @@ class _Rows:
             if len(store) == form.layer:
                 store.append(tensor.new_zeros(len(self.lengths), self.room, *tensor.shape[1:]))
             store[form.layer][row, : len(tensor)] = tensor
+
+    def grow(self, room: int) -> None:
+        """Make room for longer texts."""
+        for store in (self.keys, self.values):
+            for layer, tensor in enumerate(store):
+                store[layer] = torch.nn.functional.pad(tensor, (0, 0, 0, 0, 0, room - self.room))
+        self.room = room
 
     def keep(self, rows: list[int]) -> None:
         """Drop all other rows."""
@@ -119,33 +138,46 @@ def write(model: PackedModel, head: LabelHead | WholeHead, jobs: Sequence[Job], 
 
     What has no alternative is not asked for. Texts of one token cost the reading of their prompts only; longer ones are
     written in groups whose prompts and texts have at most `room` tokens together. Prompts that begin alike are read
-    together. A group that does not fit into memory is halved.
+    together. Texts that outgrow their group's room wait for a later group, which reads them again and goes on; a group
+    that does not fit into memory is halved.
     """
-    prompts = [np.append(job.ids, np.asarray(job.writing.unasked(), np.int32)) for job in jobs]
+    for job in jobs:
+        job.writing.unasked()
     if whole := [Written(i, len(job.ids)) for i, job in enumerate(jobs) if job.writing.writer.done]:
         yield whole  # nothing was open, nothing is read
     still = [i for i, job in enumerate(jobs) if not job.writing.writer.done]
-    single = [i for i in still if jobs[i].room == len(prompts[i]) + 1]
-    for part in model.read([Reading(prompts[i]) for i in single]):
+    single = [i for i in still if jobs[i].room == len(jobs[i].so_far) + 1]
+    for part in model.read([Reading(jobs[i].so_far) for i in single]):
         places = [single[read.place] for read in part]
         _choose(head, [jobs[i].writing for i in places], [read.hidden[-1:] for read in part])
         yield [Written(i, min(read.cached, len(jobs[i].ids))) for i, read in zip(places, part, strict=True)]
-    order = sorted(set(still) - set(single), key=lambda i: prompts[i].astype(">u4").tobytes())
+    order = sorted(set(still) - set(single), key=lambda i: jobs[i].so_far.astype(">u4").tobytes())
+    paid: dict[int, int] = {}
+    limit = room
     while order:
-        group = _group([jobs[i].room for i in order], room)
-        longest = max(jobs[i].room for i in order[:group])
+        group = _group([jobs[i].expected for i in order], limit)
+        chosen = [jobs[i] for i in order[:group]]
         try:
-            rows, hidden, cached = _begin(model, [prompts[i] for i in order[:group]], longest)
+            rows, hidden, cached = _begin(model, chosen)
         except Exception as error:
             if not out_of_memory(error) or group == 1:
                 raise
-            room = longest * (group // 2)
+            limit = _rows_room(chosen) * (group // 2)
             say_halved("texts", group, group // 2)
             continue
-        writings = [jobs[i].writing for i in order[:group]]
-        for done in _go_on(model, head, writings, rows, hidden):
-            yield [Written(order[k], min(cached[k], len(jobs[order[k]].ids))) for k in done]
-        order = order[group:]
+        for k, tokens in enumerate(cached):
+            paid.setdefault(order[k], min(tokens, len(chosen[k].ids)))
+        waiting: list[int] = []
+        for done, parked in _go_on(model, head, chosen, rows, hidden, limit):
+            waiting += [order[k] for k in parked]
+            if done:
+                yield [Written(order[k], paid[order[k]]) for k in done]
+        order = waiting + order[group:]
+
+
+def _rows_room(jobs: Sequence[Job]) -> int:
+    """Tokens that each row of a group gets room for at first."""
+    return max(job.expected for job in jobs)
 
 
 def _group(rooms: Sequence[int], room: int) -> int:
@@ -159,33 +191,46 @@ def _group(rooms: Sequence[int], room: int) -> int:
     return size
 
 
-def _begin(model: PackedModel, prompts: Sequence[np.ndarray], longest: int) -> tuple[_Rows, list[Tensor], list[int]]:
-    """Read the prompts: their keys and values with room for the texts, the last state (1, d) of each, cached tokens."""
-    rows = _Rows(np.asarray([len(ids) for ids in prompts]), longest)
-    cached = [0] * len(prompts)
-    states: list[Tensor] = [torch.empty(0)] * len(prompts)
-    observers = {row: _Fill(rows, row) for row in range(len(prompts))}
-    for part in model.read([Reading(ids) for ids in prompts], observers=observers):
+def _begin(model: PackedModel, jobs: Sequence[Job]) -> tuple[_Rows, list[Tensor], list[int]]:
+    """Read what there is: its keys and values with room for more, the last state (1, d) of each, cached tokens."""
+    texts = [job.so_far for job in jobs]
+    rows = _Rows(np.asarray([len(ids) for ids in texts]), _rows_room(jobs))
+    cached = [0] * len(texts)
+    states: list[Tensor] = [torch.empty(0)] * len(texts)
+    observers = {row: _Fill(rows, row) for row in range(len(texts))}
+    for part in model.read([Reading(ids) for ids in texts], observers=observers):
         for read in part:
             states[read.place], cached[read.place] = read.hidden[-1:], read.cached
     return rows, states, cached
 
 
 def _go_on(
-    model: PackedModel, head: LabelHead | WholeHead, writings: Sequence[Writing], rows: _Rows, states: list[Tensor]
-) -> Iterator[list[int]]:
-    """Token after token until all texts of the group are done; the places of those that are."""
-    alive = list(range(len(writings)))
+    model: PackedModel, head: LabelHead | WholeHead, jobs: Sequence[Job], rows: _Rows, states: list[Tensor], limit: int
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Token after token until all texts of the group are done or wait; the places of those that are done, and of those
+    that wait as the others' growth leaves no room of `limit` tokens for them."""
+    alive = list(range(len(jobs)))
     while alive:
-        new = _choose(head, [writings[k] for k in alive], states)
-        left = [at for at, k in enumerate(alive) if not writings[k].writer.done]
-        if len(left) < len(alive):
-            yield [k for at, k in enumerate(alive) if at not in left]
-            alive, new = [alive[at] for at in left], [new[at] for at in left]
-            if alive:
-                rows.keep(left)
+        new = _choose(head, [jobs[k].writing for k in alive], states)
+        done = [at for at, k in enumerate(alive) if jobs[k].writing.writer.done]
+        left = [at for at in range(len(alive)) if at not in done]
+        room = _room(rows, [jobs[alive[at]] for at in left], left, new)
+        parked = left[max(1, limit // room) :] if room > rows.room else []
+        left = left[: len(left) - len(parked)]
+        yield [alive[at] for at in done], [alive[at] for at in parked]
+        if left and len(left) < len(alive):
+            rows.keep(left)
+        alive, new = [alive[at] for at in left], [new[at] for at in left]
         if alive:
+            if room > rows.room:
+                rows.grow(room)
             states = list(_read_new(model, rows, new).split(1))
+
+
+def _room(rows: _Rows, jobs: Sequence[Job], left: Sequence[int], new: Sequence[Sequence[int]]) -> int:
+    """Tokens a row needs room for: as it is, or twice that, but for no more than the longest text can have."""
+    needed = max((int(rows.lengths[at]) + len(new[at]) for at in left), default=0)
+    return rows.room if needed <= rows.room else max(needed, min(2 * rows.room, max(job.room for job in jobs)))
 
 
 def _choose(head: LabelHead | WholeHead, writings: Sequence[Writing], states: Sequence[Tensor]) -> list[list[int]]:

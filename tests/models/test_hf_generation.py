@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from cribble.errors import InputError, UsageError
+from cribble.models import generation
 from cribble.models.backends.hf import HF
 from cribble.models.calls import Failure, GenerateCall, Prompt
 from cribble.models.tokenizing import HFTokens
@@ -266,6 +267,27 @@ def test_out_of_memory_halves_the_texts(language_model, monkeypatch, kind):
     got = replies_of(backend, calls)
     assert seen
     assert [reply.text for reply in got] == [reply.text for reply in expected]
+
+
+def test_texts_that_outgrow_their_room_are_the_same(language_model, monkeypatch):
+    """Rows begin with room for two more tokens and the whole group has room for 60: they grow, wait and go on."""
+    backend = HF(str(language_model("qwen2")))
+    texts = [" ".join(WORDS[: 2 * n + 1]) for n in (4, 1, 3, 2, 5, 2)]
+    calls = [GenerateCall(prompt, exactly_as_long_as=text) for prompt, text in zip(prompts(6), texts, strict=True)]
+    expected = replies_of(backend, calls)
+    began = []
+
+    def begin(model, jobs):
+        began.append([len(job.writing.writer.tokens) for job in jobs])
+        return real(model, jobs)
+
+    real = generation._begin
+    monkeypatch.setattr(generation, "_begin", begin)
+    monkeypatch.setattr(generation, "_EXPECTED", 2)
+    monkeypatch.setattr(backend.answers, "room", 60)
+    assert [reply.text for reply in replies_of(backend, calls)] == [reply.text for reply in expected]
+    assert any(tokens > 0 for group in began for tokens in group), "some went on in a later group"
+    assert len(began) > 2
 
 
 def test_usage_counts_shared_prompts(language_model):
