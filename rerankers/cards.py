@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 
 from ..errors import InputError, UsageError, suggest
 from ..registry import check_type
-from .yaml_files import read_mapping
+from ..yaml_files import read_mapping
 
 _FOLDER = Path(__file__).parent / "model_cards"
 _PUBLISHED = ("first_stage", "measure", "values", "source")

@@ -16,10 +16,10 @@ from ..errors import InputError, UsageError, suggest
 from ..models.calls import Prompt, Tokens
 from ..records import Document
 from ..registry import check_type
+from ..yaml_files import read_mapping
 from .judges import VERBS, TooLong
 from .passages import BRACKETS, PassageRules, places
 from .template import Template
-from .yaml_files import read_mapping
 
 __all__ = ["Template", "load_template", "shrink", "template_names"]
 

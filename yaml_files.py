@@ -1,4 +1,4 @@
-"""Reads the YAML files that hold templates and model cards."""
+"""Reads the YAML files that hold prompt templates and model cards."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import InputError
+from .errors import InputError
 
 #: libyaml's parser is some ten times faster; it, too, makes plain values only.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
