@@ -9,34 +9,28 @@ manifest.json        written last, by rename: its presence is what makes the ind
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
-import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
 
-import pyarrow.compute as pc
-
-from ..errors import CribbleError, InputError, SetupError
-from ..ids import hashes, id_column
-from ..progress import Advance, progress
-from ..records import Document, metadata_of
-from .durable import check_files, commit_folder, explained, file_table, remove, sync, writer_lock
+from ..errors import InputError, SetupError
+from ..progress import progress
+from ..records import Document
+from .durable import commit_folder, explained, remove, sync, writer_lock
 from .manifest import MANIFEST, PLAN, Manifest, Plan, library_versions, now, read_plan, write_manifest, write_plan
-from .metadata import check_names, metadata_line, write_metadata_table, write_shard_metadata
-from .seen import SeenHashes
-from .texts import read_ids, write_id_tables, write_texts
+from .metadata import write_metadata_table
+from .shards import Entry, ShardWriter, build_shards, cut, file_names, fingerprint, numbered, summed
+from .texts import write_id_tables
 
-logger = logging.getLogger("cribble")
-
-#: A shard is closed early at this many characters of text, so that long documents cannot fill the memory.
-SHARD_CHARACTERS = 1 << 27
+__all__ = ["ShardWriter", "build_index", "fingerprint"]
 
 _OURS = {PLAN, MANIFEST, "lock", "shards", "whole", "whole.tmp"}
+
+#: What changes of an index make (changes.py).
+CHANGED = re.compile(r"(shards|whole)-\d{5}(\.tmp)?|deleted-\d{5}\.npy|manifest-\d{5}\.json")
 
 
 def build_index(
@@ -70,8 +64,8 @@ def build_index(
             raise InputError(f"{plan.corpus}: the corpus has no documents, so there is nothing to index")
         _clear(root, everything=overwrite)
         write_plan(root, plan)
-        shards = _cut(itertools.chain([first], documents), plan.shard_documents)
-        entries = _build_shards(root, shards, writer, plan, advance)
+        shards = cut(itertools.chain([first], documents), plan.shard_documents)
+        entries = build_shards(root / "shards", shards, writer, plan.corpus, advance, remedy="build with overwrite")
         counts = _build_whole(root, writer, [entry["documents"] for entry in entries])
         manifest = _describe(root, plan, writer, entries, counts)
         write_manifest(root, manifest)
@@ -102,7 +96,7 @@ def _refuse_foreign(root: Path) -> None:
     if root.exists() and not root.is_dir():
         raise SetupError(f"{root}: a file is in the way of the index folder: choose another name")
     names = set(os.listdir(root)) if root.exists() else set()
-    if strange := sorted(name for name in names - _OURS if not _is_leftover(name)):
+    if strange := sorted(name for name in names - _OURS if not (_is_leftover(name) or CHANGED.fullmatch(name))):
         raise SetupError(
             f"{root}: the folder holds other files ({', '.join(strange[:3])}): choose an empty or new folder"
         )
@@ -120,6 +114,8 @@ def _clear(root: Path, *, everything: bool) -> None:
         sync(root)
         remove(root / PLAN)
         remove(root / "shards")
+        for name in filter(CHANGED.fullmatch, os.listdir(root)):
+            remove(root / name)
     for name in os.listdir(root):
         if _is_leftover(name) or name in ("whole", "whole.tmp"):
             remove(root / name)
@@ -132,7 +128,7 @@ def _clear(root: Path, *, everything: bool) -> None:
 def _build_whole(root: Path, writer: ShardWriter, rows: list[int]) -> Mapping[str, int]:
     aside = root / "whole.tmp"
     aside.mkdir()
-    folders = [_shard_folder(root, number) for number in range(len(rows))]
+    folders = [numbered(root / "shards", number) for number in range(len(rows))]
     try:
         write_id_tables(aside, folders)
         write_metadata_table(aside, folders, rows)
@@ -144,28 +140,15 @@ def _build_whole(root: Path, writer: ShardWriter, rows: list[int]) -> Mapping[st
     return counts
 
 
-def _describe(
-    root: Path, plan: Plan, writer: ShardWriter, entries: list[dict[str, Any]], whole: Mapping[str, int]
-) -> Manifest:
-    counts: dict[str, int] = dict(whole)
-    files = {}
-    for number, entry in enumerate(entries):
-        for name, count in entry["counts"].items():
-            counts[name] = counts.get(name, 0) + count
-        folder = _shard_folder(root, number)
-        prefix = folder.relative_to(root).as_posix()
-        files.update({f"{prefix}/{name}": recorded for name, recorded in entry["files"].items()})
-        files[f"{prefix}/shard.json"] = file_table(folder, entry["files"])["shard.json"]
-    files.update({f"whole/{name}": recorded for name, recorded in file_table(root / "whole").items()})
+def _describe(root: Path, plan: Plan, writer: ShardWriter, entries: list[Entry], whole: Mapping[str, int]) -> Manifest:
+    folders = [numbered(root / "shards", number) for number in range(len(entries))]
     return Manifest(
         plan=plan,
         documents=sum(entry["documents"] for entry in entries),
         fingerprint=entries[-1]["fingerprint"],
         shards=[entry["documents"] for entry in entries],
-        counts=dict(sorted(counts.items())),
+        counts=summed([whole, *(entry["counts"] for entry in entries)]),
         versions=library_versions(writer.libraries),
-        files=files,
+        files=file_names(root, folders, entries, root / "whole"),
         created=now(),
     )
-
-

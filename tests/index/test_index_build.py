@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cribble.errors import InputError, SetupError, UsageError
 from cribble.ids import _scramble, hashes, id_column, words
-from cribble.index import build as build_module
+from cribble.index import shards as shards_module
 from cribble.index.flat import FlatIndex
 from cribble.index.seen import SeenHashes
 from cribble.records import Document
@@ -286,7 +286,7 @@ def test_fingerprint_is_the_sha256_of_the_framed_documents(tmp_path):
 
 
 def test_long_documents_close_a_shard_early(tmp_path, monkeypatch):
-    monkeypatch.setattr(build_module, "SHARD_CHARACTERS", 1000)
+    monkeypatch.setattr(shards_module, "SHARD_CHARACTERS", 1000)
     documents = [Document(f"d{i}", "sea " * 100) for i in range(10)]
     assert build_flat(tmp_path / "a", documents).manifest.shards == [3, 3, 3, 1]
 
