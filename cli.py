@@ -51,6 +51,9 @@ def index(
     dataset: Annotated[str, typer.Argument(help="Dataset, such as beir:FOLDER or sample:stdlib.")],
     out: Annotated[Path, typer.Option(help="Folder of the index.")],
     retriever: Annotated[str, typer.Option(help="bm25 or dense; `cribble list retrievers`.")],
+    kind: Annotated[
+        str | None, typer.Option("--index", help="Kind of a dense index: flat (exact), ivf-flat, hnsw, two-level, …")
+    ] = None,
     model: ModelOption = None,
     set_: Set = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an index that is there.")] = False,
@@ -60,7 +63,8 @@ def index(
     """Build an index of a dataset's documents. A killed build goes on where it stopped when run again."""
     from .commands import index_dataset
 
-    options = _settings(set_) | ({"model": model} if model is not None else {})
+    named = {"model": model, "kind": kind}
+    options = _settings(set_) | {name: value for name, value in named.items() if value is not None}
     with Envelope("index", json) as envelope:
         envelope.show(index_dataset(dataset, retriever, out, options, overwrite=overwrite, dry_run=dry_run))
 
@@ -197,6 +201,26 @@ def search(
 
     with Envelope("search", json) as envelope:
         envelope.show(search_text(where, text, k, _settings(set_)))
+
+
+@app.command()
+def depth(
+    index: Annotated[Path, typer.Argument(help="Folder of a dense index.")],
+    against: Annotated[
+        Path | None, typer.Option(help="Another index: do its documents lie as deep in the first?")
+    ] = None,
+    distance: Annotated[str, typer.Option(help="cosine, exact at any size, or chord.")] = "cosine",
+    sample: Annotated[int, typer.Option(help="With chord: documents to compare with where there are more.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Seed of that sample.")] = 42,
+    top: Annotated[int, typer.Option(help="Documents to show of either end.")] = 10,
+    out: Annotated[Path | None, typer.Option(help="File for the depths of all documents (tab-separated).")] = None,
+    json: Json = False,
+) -> None:
+    """Show a corpus' most central and most outlying documents; compare two corpora by a rank sum test."""
+    from .dense_commands import depth_of
+
+    with Envelope("depth", json) as envelope:
+        envelope.show(depth_of(index, against, distance=distance, sample=sample, seed=seed, top=top, out=out))
 
 
 @app.command("list")

@@ -25,7 +25,7 @@ class DensePRF(Feedback):
     `method` average takes the mean of the query's vector and theirs; rocchio takes `alpha` times the query's (0.9)
     plus `beta` times the documents' mean (0.1), minus `gamma` times (0.1) the mean of the last `negatives` of the
     `depth`, which then do not count as relevant. The paper's Rocchio is depth 5, alpha 0.4, beta 0.6. The best `k`
-    documents for the new vector are found.
+    documents for the new vector are found, no more than `of` gives by itself.
     """
 
     of: Stage

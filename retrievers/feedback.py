@@ -74,7 +74,8 @@ class Feedback(Retriever):
         if not queries:
             return self.of.transform([], None, context).renamed(self.label)
         learned = self.learned(queries, context)
-        run: Run = self.dense.search_vectors(queries, learned.vectors, k)
+        limit = min(self.k, self.of.k)  # type: ignore[attr-defined]
+        run: Run = self.dense.search_vectors(queries, learned.vectors, limit + k - self.k)
         facts = run.facts(name=self.label, provenance={**run.provenance, **learned.provenance})
         return Run(run.query_ids, run.offsets, run.doc_ids, run.scores, **facts)
 

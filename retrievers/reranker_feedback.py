@@ -30,7 +30,8 @@ class RerankerFeedback(Feedback):
     the best `depth` documents (by default as many as it reranks); `steps` of Adam at `learning_rate` then change the
     vector under `loss`: kl, to the distribution of the reranker's scores (100 steps at 0.005), or ranknet, to its
     order (20 at 0.001). By default rerankers that give no more than an order get ranknet, others kl. The best `k`
-    documents for the new vector are found, with the scores of the index; put the reranker behind to rank them by it.
+    documents for the new vector are found, no more than `of` gives by itself, with the scores of the index; put the
+    reranker behind to rank them by it.
     Chained as the authors do: `of` a feedback by a cross-encoder, `reranker` an LLM.
     """
 
