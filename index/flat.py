@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 
 from ..errors import InputError, SetupError, UsageError, suggest
 from ..ids import order_descending
-from ..progress import Advance
 from ..records import Document, Ranking
 from ..registry import register
 from ..vectors import Dense, EncoderSpec
 from .build import build_index
-from .durable import write_array
 from .exact import (
     SIMILARITIES,
     Nearest,
@@ -32,6 +29,7 @@ from .exact import (
     unit_length,
 )
 from .filtering import selected_rows
+from .flat_writer import FlatWriter
 from .manifest import Manifest, Plan, check_index
 from .texts import TextStore
 
@@ -41,9 +39,6 @@ STORAGE = ("float32", "float16")
 
 DEVICES = ("auto", "cpu", "cuda", "torch:cpu")
 
-#: Documents that are encoded, and whose vectors are held, at a time.
-_ENCODED_AT_ONCE = 4096
-
 #: Many queries with long lists are faster over fewer, larger blocks: shards are then copied together to this many rows.
 _JOINED_ROWS = 1 << 17
 
@@ -52,64 +47,6 @@ _BATCH_CANDIDATES = 1 << 22
 
 #: Mapped files cost a file descriptor each; so many shards stay open at once.
 _OPEN_SHARDS = 128
-
-
-@dataclass
-class FlatWriter:
-    """Encodes documents and writes `vectors.npy` (n, d) per shard; `whole/max_norm.npy` bounds the scan's rounding."""
-
-    encode: Callable[[list[Document]], Dense]
-    dim: int
-    similarity: str
-    storage: str
-    truncated: Callable[[], int] | None = None
-    libraries: ClassVar[Sequence[str]] = (
-        "numpy",
-        "faiss-cpu",
-        "faiss-gpu",
-        "torch",
-        "transformers",
-        "sentence-transformers",
-    )
-
-    def write(self, folder: Path, documents: list[Document], advance: Advance) -> Mapping[str, int]:
-        counts = {"zero_vectors": 0}
-        before = self.truncated() if self.truncated else 0
-        parts = self._vectors(documents, counts, advance)
-        write_array(folder / "vectors.npy", parts, len(documents), (self.dim,), self.storage)
-        if self.truncated:
-            counts["truncated_texts"] = self.truncated() - before
-        return counts
-
-    def finish(self, folder: Path, shards: list[Path]) -> None:
-        largest = 0.0
-        for shard in shards:
-            vectors = np.load(shard / "vectors.npy", mmap_mode="r")
-            for start in range(0, len(vectors), _ENCODED_AT_ONCE):
-                norms = np.linalg.norm(vectors[start : start + _ENCODED_AT_ONCE].astype(np.float64), axis=1)
-                largest = max(largest, float(norms.max()))
-        write_array(folder / "max_norm.npy", [np.array([largest])], 1, (), np.float64)
-
-    def _vectors(self, documents: list[Document], counts: dict[str, int], advance: Advance) -> Iterator[np.ndarray]:
-        for start in range(0, len(documents), _ENCODED_AT_ONCE):
-            batch = documents[start : start + _ENCODED_AT_ONCE]
-            vectors = self.encode(batch)
-            if len(vectors) != len(batch) or vectors.dim != self.dim:
-                raise InputError(
-                    f"the encoder gave vectors of shape {vectors.values.shape} for {len(batch)} documents, expected "
-                    f"{(len(batch), self.dim)}: check its spec"
-                )
-            values = vectors.values
-            if self.similarity == "cosine":
-                values, zero = unit_length(values)
-                counts["zero_vectors"] += zero
-            with np.errstate(over="ignore"):
-                stored = values.astype(self.storage)
-            if not np.isfinite(stored).all():
-                row = int(np.flatnonzero(~np.isfinite(stored).all(axis=1))[0])
-                raise InputError(f"the vector of document {batch[row].id!r} overflows float16: use storage=float32")
-            yield stored
-            advance(len(batch))
 
 
 @register("flat")
@@ -186,6 +123,19 @@ class FlatIndex:
         if spec is not None:
             index.refuse_other_encoder(spec)
         return index
+
+    @classmethod
+    def change_writer(
+        cls,
+        manifest: Manifest,
+        encode: Callable[[list[Document]], Dense],
+        truncated: Callable[[], int] | None = None,
+    ) -> FlatWriter:
+        """What adds to, deletes from and compacts the index of this `manifest` (changes.py)."""
+        if cls is not FlatIndex:
+            raise UsageError(f"an index of the kind {manifest.kind!r} can't be changed: build it again")
+        dim = manifest.encoder.dim if manifest.encoder else 0
+        return FlatWriter(encode, dim, manifest.options["similarity"], manifest.options["storage"], truncated)
 
     def refuse_other_encoder(self, spec: EncoderSpec) -> None:
         """Raise `InputError` with both values when `spec` differs from the recorded encoder."""
