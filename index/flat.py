@@ -16,6 +16,7 @@ from ..ids import order_descending
 from ..records import Document, Ranking
 from ..registry import register
 from ..vectors import Dense, EncoderSpec
+from . import scan
 from .build import build_index
 from .exact import (
     SIMILARITIES,
@@ -70,6 +71,8 @@ class FlatIndex:
         self._starts = np.concatenate([[0], np.cumsum(manifest.shards)]).astype(np.int64)
         self._shard = lru_cache(maxsize=_OPEN_SHARDS)(self._open_shard)
         self._nearest: Nearest | None = None
+        self.scan = "auto"
+        self._work = 0
 
     @classmethod
     def build(
@@ -171,11 +174,24 @@ class FlatIndex:
 
     def _exact(self, queries: Dense, k: int, mask: np.ndarray | None) -> list[Ranking]:
         """The exact best `k` of the rows that `mask` (rows,) bool has, of all rows where it is None."""
+        if not len(queries) or (mask is not None and not mask.any()):
+            return [Ranking(np.empty(0, object), np.empty(0)) for _ in range(len(queries))]
+        return self._rankings(self._prepared(queries), k, mask)
+
+    def _rankings(self, values: np.ndarray, k: int, mask: np.ndarray | None) -> list[Ranking]:
+        """By the low-precision scan where it pays and by the plain one else: the results are the same."""
+        if not self._low_precision(values):
+            return self._plain_rankings(values, k, mask)
+        shards = scan.Shards(self._starts, self._shard, self._codes, self.score_kind)
+        answers = scan.search(shards, values, min(k, len(self)), mask, scan.threads())
+        return [
+            self._plain_rankings(query[None], k, mask)[0] if answer is None else self._ranked(*answer, k)
+            for query, answer in zip(values, answers, strict=True)
+        ]
+
+    def _plain_rankings(self, values: np.ndarray, k: int, mask: np.ndarray | None) -> list[Ranking]:
         selection = None if mask is None else np.flatnonzero(mask)
         available = len(self) if selection is None else len(selection)
-        if not available or not len(queries):
-            return [Ranking(np.empty(0, object), np.empty(0)) for _ in range(len(queries))]
-        values = self._prepared(queries)
         wanted = min(k + k // 10 + 16, available)
         step = max(1, _BATCH_CANDIDATES // wanted)
         found: list[Ranking] = []
@@ -280,6 +296,22 @@ class FlatIndex:
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise SetupError(f"{self.path}: device is {self.device}, but torch finds no CUDA device: use device=cpu")
         return self.device != "auto" or torch.cuda.is_available()
+
+    def _low_precision(self, values: np.ndarray) -> bool:
+        """The rule of `scan`: the CPU can, the numbers are in range, and it pays.
+
+        Loading the compiled loops takes most of a second: until plain searches have cost as much, they go on. Codes made
+        on the fly cost as much as plain searches for a few queries.
+        """
+        if self.scan == "plain" or self._on_torch or not scan.suits(self.dim, self._max_norm, values):
+            return False
+        if self.scan == "int8":
+            return True
+        self._work += len(values) * len(self) * self.dim
+        return self._work >= scan.LOADING_WORK and len(values) >= scan.FEW_QUERIES and scan.available()
+
+    def _codes(self, number: int) -> None:
+        return None
 
     @property
     def _scan(self) -> Nearest:
