@@ -22,7 +22,7 @@ from ..records import Document
 from .durable import commit_folder, explained, remove, sync, writer_lock
 from .manifest import MANIFEST, PLAN, Manifest, Plan, library_versions, now, read_plan, write_manifest, write_plan
 from .metadata import write_metadata_table
-from .shards import Entry, ShardWriter, build_shards, cut, file_names, fingerprint, numbered, summed
+from .shards import Entry, ShardWriter, build_shards, cut, fingerprint, numbered, shard_files, summed, whole_files
 from .texts import write_id_tables
 
 __all__ = ["ShardWriter", "build_index", "fingerprint"]
@@ -141,7 +141,9 @@ def _build_whole(root: Path, writer: ShardWriter, rows: list[int]) -> Mapping[st
 
 
 def _describe(root: Path, plan: Plan, writer: ShardWriter, entries: list[Entry], whole: Mapping[str, int]) -> Manifest:
-    folders = [numbered(root / "shards", number) for number in range(len(entries))]
+    files = whole_files(root, root / "whole")
+    for number, entry in enumerate(entries):
+        files |= shard_files(root, numbered(root / "shards", number), entry)
     return Manifest(
         plan=plan,
         documents=sum(entry["documents"] for entry in entries),
@@ -149,6 +151,6 @@ def _describe(root: Path, plan: Plan, writer: ShardWriter, entries: list[Entry],
         shards=[entry["documents"] for entry in entries],
         counts=summed([whole, *(entry["counts"] for entry in entries)]),
         versions=library_versions(writer.libraries),
-        files=file_names(root, folders, entries, root / "whole"),
+        files=dict(sorted(files.items())),
         created=now(),
     )

@@ -62,11 +62,12 @@ def file_table(root: Path, leave_out: Iterable[str] = ()) -> FileTable:
     """Size and SHA-256 of every file below `root`, by its name relative to `root`, in sorted order."""
     left_out = set(leave_out)
     names = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
-    return {
-        name: {"bytes": (root / name).stat().st_size, "sha256": sha256(root / name)}
-        for name in names
-        if name not in left_out
-    }
+    return {name: file_entry(root / name) for name in names if name not in left_out}
+
+
+def file_entry(path: Path) -> dict[str, Any]:
+    """A file's line in a `FileTable`."""
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
 def sha256(path: Path) -> str:
@@ -172,7 +173,7 @@ def writer_lock(root: Path) -> Iterator[None]:
                 stream.seek(0)
                 owner = stream.read().strip() or "unknown"
             raise SetupError(
-                f"{root}: process {owner} is building this index right now (it holds {path}): wait until it has "
+                f"{root}: process {owner} is building or changing this index right now (it holds {path}): wait until it has "
                 f"finished, or build into another folder"
             ) from error
         # Between open and lock, the former owner may have removed the file: then this is a lock on nothing.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Self
 
@@ -50,6 +50,13 @@ _BATCH_CANDIDATES = 1 << 22
 _OPEN_SHARDS = 128
 
 
+def _open_vectors(folders: list[Path], number: int) -> np.ndarray:
+    """The vectors of a shard. No method: an index that is dropped should go at once, with what it holds."""
+    # Copy-on-write, as torch warns of arrays that it may not write to; nothing is written.
+    vectors: np.ndarray = np.load(folders[number] / "vectors.npy", mmap_mode="c")
+    return vectors
+
+
 @register("flat")
 class FlatIndex:
     """An index of one vector per document that is searched exactly.
@@ -67,9 +74,8 @@ class FlatIndex:
         self.score_kind: str = manifest.options["similarity"]
         self.dim = manifest.encoder.dim if manifest.encoder else 0
         self._max_norm = float(np.load(manifest.whole_folder(path) / "max_norm.npy")[0])
-        self._folders = manifest.shard_folders(path)
         self._starts = np.concatenate([[0], np.cumsum(manifest.shards)]).astype(np.int64)
-        self._shard = lru_cache(maxsize=_OPEN_SHARDS)(self._open_shard)
+        self._shard = lru_cache(maxsize=_OPEN_SHARDS)(partial(_open_vectors, manifest.shard_folders(path)))
         self._nearest: Nearest | None = None
         self.scan = "auto"
         self._work = 0
@@ -248,11 +254,6 @@ class FlatIndex:
         return values
 
     # ---- vectors in blocks ------------------------------------------------------------------------------------------
-
-    def _open_shard(self, number: int) -> np.ndarray:
-        # Copy-on-write, as torch warns of arrays that it may not write to; nothing is written.
-        vectors: np.ndarray = np.load(self._folders[number] / "vectors.npy", mmap_mode="c")
-        return vectors
 
     @staticmethod
     def _rows(positions: np.ndarray, selection: np.ndarray | None) -> np.ndarray:

@@ -18,7 +18,8 @@ from ..errors import CribbleError, InputError
 from ..ids import hashes, id_column
 from ..progress import Advance
 from ..records import Document, metadata_of
-from .durable import FileTable, check_files, commit_folder, file_table, remove
+from .durable import FileTable, check_files, commit_folder, file_entry, file_table, remove
+from .metadata import SHARD_FILE as METADATA
 from .metadata import check_names, metadata_line, write_shard_metadata
 from .seen import SeenHashes
 from .texts import read_ids, write_texts
@@ -185,15 +186,17 @@ def summed(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
-def file_names(root: Path, folders: Iterable[Path], entries: Iterable[Entry], whole: Path) -> FileTable:
-    """The manifest's table of all files: of the shards in `folders`, as their `entries` have it, and of `whole`."""
-    files = {}
-    for folder, entry in zip(folders, entries, strict=True):
-        prefix = folder.relative_to(root).as_posix()
-        files.update({f"{prefix}/{name}": recorded for name, recorded in entry["files"].items()})
-        files[f"{prefix}/shard.json"] = file_table(folder, entry["files"])["shard.json"]
-    name = whole.relative_to(root).as_posix()
-    return files | {f"{name}/{file}": recorded for file, recorded in file_table(whole).items()}
+def shard_files(root: Path, folder: Path, entry: Entry) -> FileTable:
+    """The manifest's lines for the shard in `folder`, whose `shard.json` holds `entry`."""
+    prefix = folder.relative_to(root).as_posix()
+    files = {f"{prefix}/{name}": recorded for name, recorded in entry["files"].items()}
+    return files | {f"{prefix}/shard.json": file_entry(folder / "shard.json")}
+
+
+def whole_files(root: Path, folder: Path) -> FileTable:
+    """The manifest's lines for the folder of what spans all shards."""
+    prefix = folder.relative_to(root).as_posix()
+    return {f"{prefix}/{name}": recorded for name, recorded in file_table(folder).items()}
 
 
 # ---- the corpus as it passes -----------------------------------------------------------------------------------------
@@ -204,6 +207,28 @@ def fingerprint(documents: Iterable[Document], corpus: str) -> str:
     digest = hashlib.sha256()
     for document in documents:
         feed(digest, [document], corpus)
+    return digest.hexdigest()
+
+
+def stored_fingerprint(shards: Sequence[Path], rows: Sequence[int], deleted: np.ndarray) -> str:
+    """`fingerprint` of the documents in `shards` of `rows` rows each, but for the rows that are `deleted`."""
+    digest = hashlib.sha256()
+    first = 0
+    for shard, count in zip(shards, rows, strict=True):
+        gone = set((deleted[slice(*np.searchsorted(deleted, [first, first + count]))] - first).tolist())
+        texts, ids = (shard / "texts.bin").read_bytes(), (shard / "ids.bin").read_bytes()
+        at, ids_at = np.load(shard / "texts.npy").tolist(), np.load(shard / "ids.npy").tolist()
+        file = shard / METADATA
+        metadata = file.read_bytes().splitlines(keepends=True) if file.exists() else [b"{}\n"] * count
+        for row in range(count):
+            if row not in gone:
+                title, text, end = at[2 * row : 2 * row + 3]
+                name = ids[ids_at[row] : ids_at[row + 1]]
+                digest.update(b"%d %d %d\n" % (len(name), end - text, text - title))
+                digest.update(name + texts[text:end] + texts[title:text])
+                if metadata[row] != b"{}\n":
+                    digest.update(metadata[row])
+        first += count
     return digest.hexdigest()
 
 

@@ -8,7 +8,7 @@ For the whole index: all ids in row order, and `ids.hashes.npy` sorted with `ids
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..ids import hashes, id_column
-from ..records import Document
+from ..records import DescribedDocument, Document
 from .conditions import MetadataTable
 from .durable import write_array
 from .manifest import Manifest
 from .metadata import FILE as METADATA
+from .metadata import shard_metadata
 
 #: Mapped files cost a file descriptor each; so many shards stay open at once.
 _OPEN_SHARDS = 64
@@ -48,6 +49,18 @@ def read_ids(folder: Path) -> pa.Array:
     return pa.LargeStringArray.from_buffers(
         len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(_mapped(folder / "ids.bin"))
     )
+
+
+def shard_documents(folder: Path, rows: np.ndarray) -> Iterator[Document]:
+    """The documents in `rows` (m,) int64 of one shard, with their metadata."""
+    texts, offsets = _mapped(folder / "texts.bin"), np.load(folder / "texts.npy", mmap_mode="r")
+    ids = read_ids(folder)
+    metadata = shard_metadata(folder)
+    for row in rows.tolist():
+        begin, middle, end = offsets[2 * row : 2 * row + 3].tolist()
+        text, title = bytes(texts[middle:end]).decode(), bytes(texts[begin:middle]).decode()
+        document = Document(ids[row].as_py(), text, title)
+        yield DescribedDocument.of(document, metadata[row]) if metadata and metadata[row] else document
 
 
 def _mapped(path: Path) -> np.ndarray:
@@ -90,13 +103,12 @@ class TextStore:
         self.root = Path(path)
         self.manifest = manifest
         whole = manifest.whole_folder(path)
-        self._folders = manifest.shard_folders(path)
         self._starts = np.concatenate([[0], np.cumsum(manifest.shards)]).astype(np.int64)
         self.ids: pa.Array = read_ids(whole)  #: all ids, `large_string`, in row order
         self.deleted = manifest.deleted_rows(path)  #: (m,) int64, ascending
         self._hashes = np.load(whole / "ids.hashes.npy", mmap_mode="r")
         self._rows = np.load(whole / "ids.rows.npy", mmap_mode="r")
-        self._shard = lru_cache(maxsize=_OPEN_SHARDS)(self._open_shard)
+        self._shard = lru_cache(maxsize=_OPEN_SHARDS)(partial(_open_texts, manifest.shard_folders(path)))
 
     def __len__(self) -> int:
         return len(self.ids) - len(self.deleted)
@@ -160,6 +172,7 @@ class TextStore:
         gone = set(self.deleted.tolist())
         return (self.document(row) for row in range(len(self.ids)) if row not in gone)
 
-    def _open_shard(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        folder = self._folders[number]
-        return _mapped(folder / "texts.bin"), np.load(folder / "texts.npy", mmap_mode="r")
+
+def _open_texts(folders: list[Path], number: int) -> tuple[np.ndarray, np.ndarray]:
+    """The texts and offsets of a shard. No method: an index that is dropped should go at once, with what it holds."""
+    return _mapped(folders[number] / "texts.bin"), np.load(folders[number] / "texts.npy", mmap_mode="r")
