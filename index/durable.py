@@ -173,7 +173,7 @@ def writer_lock(root: Path) -> Iterator[None]:
                 stream.seek(0)
                 owner = stream.read().strip() or "unknown"
             raise SetupError(
-                f"{root}: process {owner} is building or changing this index right now (it holds {path}): wait until it has "
+                f"{root}: process {owner} is building this index, or changing it, right now (it holds {path}): wait until it has "
                 f"finished, or build into another folder"
             ) from error
         # Between open and lock, the former owner may have removed the file: then this is a lock on nothing.
