@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .change_cli import add_commands
 from .envelope import Envelope, run_command
 from .errors import UsageError
 
@@ -251,6 +252,8 @@ def doctor(
     with Envelope("doctor", json) as envelope:
         envelope.show(examine(index or []))
 
+
+add_commands(app, lambda pairs: _settings(pairs))
 
 ledger = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="The judgements that language models were asked for and paid for."

@@ -172,6 +172,17 @@ def compact_index(path: str | Path, *, dry_run: bool = False) -> Change:
     return Change(changed, deleted=len(store.deleted))
 
 
+def check_changeable(path: str | Path) -> None:
+    """Raise `UsageError` for an index of a kind that can't be changed."""
+    _writer(Path(path), newest(Path(path)))
+
+
+def tidy(path: str | Path) -> None:
+    """Remove what only generations need that nobody reads any more. Every change does so as well."""
+    with explained(Path(path)), writer_lock(Path(path)):
+        clean(Path(path))
+
+
 @contextmanager
 def _changing(path: str | Path, dry_run: bool) -> Iterator[tuple[Path, Manifest]]:
     """The index, locked against other writers, and its manifest; unfinished leftovers are gone."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..errors import SetupError, UsageError, suggest
 from ..index.build import fingerprint
+from ..index.changes import Change, add_documents, check_changeable, compact_index, delete_documents, tidy
 from ..index.manifest import MANIFEST, read_manifest
 from ..records import TextSource
 from ..registry import check_type, make, option_names
@@ -114,6 +115,36 @@ class Indexed:
     def filters(self) -> dict[str, Any]:
         """`allow`, `deny` and `where` as the index's `search` takes them, read at first use."""
         return read_filters(self)
+
+    def add(self, dataset: Dataset, *, replacing: bool = False, dry_run: bool = False) -> Change:
+        """Add a dataset's documents by the recorded encoder; see `index.changes.add_documents`."""
+        check_changeable(self.index)
+        encoder: Any = self.encoder  # type: ignore[attr-defined]  # a kind that can be changed has one
+        change = add_documents(
+            self.index,
+            dataset.documents,
+            encoder.encode_documents,
+            spec=encoder.spec,
+            corpus=dataset.id,
+            truncated=lambda: encoder.truncated,
+            replacing=replacing,
+            dry_run=dry_run,
+        )
+        return self._changed(change)
+
+    def delete(self, ids: Collection[str], *, ignore_unknown: bool = False, dry_run: bool = False) -> Change:
+        """Delete documents by id; see `index.changes.delete_documents`."""
+        return self._changed(delete_documents(self.index, ids, ignore_unknown=ignore_unknown, dry_run=dry_run))
+
+    def compact(self, *, dry_run: bool = False) -> Change:
+        """Rewrite the index without its deleted documents; see `index.changes.compact_index`."""
+        return self._changed(compact_index(self.index, dry_run=dry_run))
+
+    def _changed(self, change: Change) -> Change:
+        """The next search opens the new generation."""
+        if self.__dict__.pop("opened", None) is not None:
+            tidy(self.index)
+        return change
 
     def texts(self) -> TextSource | None:
         """The index's own text store."""
