@@ -205,6 +205,23 @@ def search(
 
 
 @app.command()
+def fit(
+    what: Annotated[str, typer.Argument(help="cosine-adapter: a calibrated cut of a dense retriever's results.")],
+    index: Annotated[Path, typer.Argument(help="Folder of a dense index.")],
+    dataset: DatasetOption,
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    set_: Set = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
+    json: Json = False,
+) -> None:
+    """Learn from a dataset's judgements, and say by cross-validation what it is worth."""
+    from . import dense_commands
+
+    with Envelope("fit", json) as envelope:
+        envelope.show(dense_commands.fit(what, index, dataset, out, _settings(set_), overwrite=overwrite))
+
+
+@app.command()
 def depth(
     index: Annotated[Path, typer.Argument(help="Folder of a dense index.")],
     against: Annotated[

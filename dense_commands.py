@@ -1,18 +1,20 @@
-"""The work behind the verbs that look into dense indexes: depth."""
+"""The work behind the verbs over dense indexes: depth and fit."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
+from .corpora import load_dataset
 from .envelope import Answer, Table
-from .errors import UsageError
+from .errors import SetupError, UsageError, suggest
 from .eval.depth import Depths, corpus_depths, rank_test
 from .files import write_whole
+from .registry import check_type, option_names
 
 logger = logging.getLogger("cribble")
 
@@ -91,3 +93,46 @@ def _write_depths(out: Path, columns: Sequence[tuple[str, Depths]]) -> None:
         for name, depths in columns:
             for doc_id, value in zip(depths.ids, depths.values, strict=True):
                 stream.write(f"{name}\t{doc_id}\t{float(value)!r}\n".encode())
+
+
+# ---- fit ------------------------------------------------------------------------------------------------------------
+
+_SHOWN = ("pr_auc", "precision", "recall", "f1", "macro_f1", "returned", "removed")
+
+
+def fit(what: str, index: Path, dataset: str, out: Path, options: dict[str, Any], *, overwrite: bool) -> Answer:
+    """Fit what is to be learned from judgements over a dense index; the only such thing now is the cosine-adapter."""
+    from .eval.cosine_fitting import Fitting, fit_cosine_adapter
+    from .retrievers.dense import DenseRetriever
+
+    if what != "cosine-adapter":
+        raise UsageError(f"fit {what!r}: {suggest(what, ['cosine-adapter'])}")
+    known, types = option_names(Fitting), get_type_hints(Fitting)
+    for name, value in options.items():
+        if name not in known:
+            raise UsageError(f"{what} is fitted by no option {name!r}: {suggest(name, known)}")
+        check_type(f"{what}: {name}", value, types[name])
+    fitting = Fitting(**options)
+    if (out / "adapter.json").exists() and not overwrite:
+        raise SetupError(f"{out} holds an adapter already: choose another --out, or --overwrite")
+    done = fit_cosine_adapter(DenseRetriever(index), load_dataset(dataset), fitting)
+    done.map.save(out)
+    gain = done.measures["adapter"]["pr_auc"] - done.measures["cosine"]["pr_auc"]
+    if gain <= 0:
+        logger.warning(
+            "%s: on held-out queries the adapter is no better than one threshold on the cosine (PR-AUC %+.4f)",
+            out,
+            gain,
+        )
+    results = {
+        "adapter": str(out),
+        "queries": done.queries,
+        "pairs": done.pairs,
+        "threshold": done.map.threshold,
+        "measures": done.measures,
+        "options": done.map.facts["fitting"],
+    }
+    rows = [[name, *(f"{values[m]:.4f}" for m in _SHOWN)] for name, values in done.measures.items()]
+    title = f"{done.queries} queries, {done.pairs:,} pairs, {fitting.folds} folds of held-out queries, each cut as is best on the others"
+    line = f"{out}: threshold {done.map.threshold:.4f}; use it as {{use: cosine-adapter, of: {{use: dense}}, adapter: {out}}}"
+    return Answer(results, [Table(["threshold on the", *_SHOWN], rows, title=title)], [line])

@@ -19,6 +19,7 @@ from cribble.retrievers.bm25 import BM25
 from cribble.retrievers.dense import DenseRetriever
 from cribble.tests.models.conftest import save_encoder
 from cribble.tests.rerankers.conftest import save_model
+from cribble.tests.retrievers.adapters import save_adapter
 from cribble.tests.stage.flips import COST, COSTS, RAISES, Flip
 from cribble.tests.stage.llm_flips import LLM_FLIPS, base_options, save_models
 
@@ -78,6 +79,12 @@ FLIPS: dict[str, dict[str, Flip]] = LLM_FLIPS | {
         "loss": Flip("ranknet"),
         "steps": Flip(3),
         "learning_rate": Flip(0.05),
+    },
+    "cosine-adapter": {
+        "of": Flip(world_value("other_dense_stage")),
+        "adapter": Flip(world_value("other_adapter")),
+        "k": Flip(2),
+        "threshold": Flip(0.6),
     },
     "given": {
         "run": Flip(world_value("other_run")),
@@ -156,6 +163,9 @@ class World:
         self.other_dense = str(DenseRetriever.build(other, folder / "dense-other", model=self.encoder).index)
         self.dense_stage = DenseRetriever(self.dense, device="cpu")
         self.other_dense_stage = DenseRetriever(self.other_dense, device="cpu")
+        spec = self.dense_stage.opened.manifest.encoder
+        self.adapter = save_adapter(folder / "adapter", spec, seed=1)
+        self.other_adapter = save_adapter(folder / "adapter-other", spec, seed=2)
         self.reranker = MaxSim(self.encoder, depth=5, device="cpu")
         self.other_reranker = MaxSim(self.other_encoder, depth=5, device="cpu")
         self.run, self.other_run = str(folder / "run.trec"), str(folder / "other.trec")
@@ -178,6 +188,7 @@ class World:
             "dense": {"index": self.dense, "device": "cpu"},
             "dense-prf": {"of": self.dense_stage},
             "reranker-feedback": {"of": self.dense_stage, "reranker": self.reranker},
+            "cosine-adapter": {"of": self.dense_stage, "adapter": self.adapter},
             "given": {"run": self.run},
             "hybrid": {"of": self.parts},
             "maxsim": {"model": self.encoder, "device": "cpu"},
