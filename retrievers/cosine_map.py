@@ -100,8 +100,8 @@ class CosineMap:
             encoder = EncoderSpec.from_json(facts["encoder"])
         except UsageError as error:
             raise InputError(f"{Path(folder) / _FACTS}: {error}") from error
-        numbers = (float(facts[name]) for name in ("mean", "deviation", "threshold"))
-        return cls(facts["form"], load(data), *numbers, encoder, facts["facts"])
+        mean, deviation, threshold = (float(facts[name]) for name in ("mean", "deviation", "threshold"))
+        return cls(facts["form"], load(data), mean, deviation, threshold, encoder, facts["facts"])
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:
