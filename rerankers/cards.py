@@ -81,7 +81,9 @@ def find_card(model: str | None, card: str | None = None) -> Card:
         raise UsageError(f"card {card!r} is neither a file nor a shipped card: {suggest(card, shipped_cards())}")
     own = Path(model) / "cribble.yaml" if model else None
     if own is not None and own.is_file():
-        return _card(str(model), read_mapping(own), own)
+        content = read_mapping(own)
+        content.pop("encoder", None)  # what the model is as an encoder: models/cards.py
+        return _card(str(model), content, own)
     return shipped_cards().get(model or "", Card(model or ""))
 
 

@@ -1,0 +1,132 @@
+"""Model cards of encoders, as data: prompts, pooling and the like, where a checkpoint does not say them itself.
+
+Shipped cards are `models/encoder_cards/*.yaml`, by model name. A user's own is the section `encoder` of `cribble.yaml` in the
+model's folder (the rest of that file is the model's card as a reranker), or a file named by the option `card`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from ..errors import InputError, UsageError, suggest
+from ..registry import check_type
+from ..yaml_files import read_mapping
+from .encoder_settings import EncoderSettings
+
+#: What `card` says for a checkpoint as its own files have it.
+NO_CARD = "none"
+
+_FOLDER = Path(__file__).parent / "encoder_cards"
+_PUBLISHED = ("setting", "measure", "values", "source")
+
+
+@dataclass(frozen=True)
+class EncoderCard:
+    """One encoder. `settings` hold where the checkpoint's own files say nothing, and those named in `known_wrong` (with the
+    reason) also where they say otherwise. `dims` are the widths and `layers` the depths that it was trained to be cut to;
+    `remote_code` says that it needs trust_remote_code. `published` lists numbers: setting, measure, values by data set,
+    source."""
+
+    name: str = ""
+    settings: EncoderSettings = field(default_factory=EncoderSettings)
+    known_wrong: Mapping[str, str] = field(default_factory=dict)
+    dims: Sequence[int] = ()
+    layers: Sequence[int] = ()
+    remote_code: bool = False
+    licence: str = ""
+    published: Sequence[Mapping[str, Any]] = ()
+    notes: str = ""
+
+    @property
+    def summary(self) -> str:
+        """One line: encoder, pooling, prompts, what it can be cut to, its first published number, its licence."""
+        parts = ["encoder"]
+        parts += [f"{self.settings.pooling} pooling"] if self.settings.pooling else []
+        parts += [f"{self.settings.max_length} tokens"] if self.settings.max_length else []
+        prompts = (self.settings.query_prompt, self.settings.document_prompt)
+        parts += [f"prompts {prompts[0] or ''!r} and {prompts[1] or ''!r}"] if any(prompts) else []
+        parts += [f"dim {' '.join(map(str, self.dims))}"] if self.dims else []
+        parts += [f"layer {' '.join(map(str, self.layers))}"] if self.layers else []
+        if self.published:
+            first = self.published[0]
+            dataset, value = next(iter(first["values"].items()))
+            parts.append(f"{dataset} {first['measure']} {value}")
+        return ", ".join([*parts, *filter(None, [self.licence])])
+
+
+@cache
+def shipped_cards() -> dict[str, EncoderCard]:
+    """All cards in the package by model name."""
+    cards: dict[str, EncoderCard] = {}
+    for path in sorted(_FOLDER.glob("*.yaml")):
+        for name, content in read_mapping(path).items():
+            if name in cards:
+                raise InputError(f"{path}: the model {name} has a card in another file: keep one")
+            cards[name] = _card(name, content, path)
+    return cards
+
+
+def find_card(name: str, folder: Path | None = None, card: str | None = None) -> EncoderCard:
+    """The card of the model `name`: the file or the shipped card that `card` names ("none": none), else the section
+    `encoder` of `cribble.yaml` in its `folder`, else the shipped card of its name, else an empty one."""
+    if card == NO_CARD:
+        return EncoderCard(name)
+    if card is not None:
+        if card in shipped_cards():
+            return shipped_cards()[card]
+        if Path(card).is_file():
+            return _section(name, Path(card)) or EncoderCard(name)
+        known = [NO_CARD, *shipped_cards()]
+        raise UsageError(f"card {card!r} is neither a file nor a shipped card: {suggest(card, known)}")
+    file = folder / "cribble.yaml" if folder else None
+    own = _section(name, file) if file is not None and file.is_file() else None
+    return own or shipped_cards().get(name) or EncoderCard(name)
+
+
+def card_rows() -> list[tuple[str, str]]:
+    """(model, one line about it) of every shipped card, by name."""
+    return [(name, card.summary) for name, card in sorted(shipped_cards().items())]
+
+
+def _section(name: str, path: Path) -> EncoderCard | None:
+    content = read_mapping(path)
+    return _card(name, content["encoder"], path) if "encoder" in content else None
+
+
+def _card(name: str, content: Any, path: Path) -> EncoderCard:
+    where = f"{path}: the card of {name}"
+    settings = get_type_hints(EncoderSettings)
+    own = {f.name: f for f in fields(EncoderCard) if f.name not in ("name", "settings")}
+    known = [*settings, *own]
+    if not isinstance(content, dict):
+        raise InputError(f"{where} is {content!r}, expected a mapping with {', '.join(known)}")
+    kinds = settings | {name: kind for name, kind in get_type_hints(EncoderCard).items() if name in own}
+    for key, value in content.items():
+        if key not in known:
+            raise InputError(f"{where} has the unknown key {key!r}: {suggest(str(key), known)}")
+        try:
+            check_type(f"{where}: {key}", value, kinds[key])
+        except UsageError as error:
+            raise InputError(str(error)) from error
+    values: dict[str, Any] = {key: value for key, value in content.items() if key in own}
+    for key in ("dims", "layers"):
+        values[key] = tuple(content.get(key) or ())
+    values["published"] = tuple(_published(where, entry) for entry in content.get("published") or ())
+    for wrong in content.get("known_wrong") or ():
+        if wrong not in content or wrong not in settings:
+            raise InputError(f"{where}: known_wrong names {wrong!r}, which the card does not set")
+    try:
+        chosen = EncoderSettings(**{key: value for key, value in content.items() if key in settings})
+    except UsageError as error:
+        raise InputError(f"{where}: {error}") from error
+    return EncoderCard(name, chosen, **values)
+
+
+def _published(where: str, entry: Any) -> Mapping[str, Any]:
+    if not isinstance(entry, dict) or set(entry) != set(_PUBLISHED) or not isinstance(entry["values"], dict):
+        raise InputError(f"{where}: {entry!r} is published, expected a mapping with {', '.join(_PUBLISHED)}")
+    return entry
