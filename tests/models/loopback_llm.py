@@ -44,6 +44,15 @@ def token_logprob(token):
     return -(token * 7919 % 101) / 10 - 0.1
 
 
+def embedding(text, dimensions=16):
+    """A unit vector: words hashed into places."""
+    row = [1e-3] * dimensions
+    for word in re.findall(r"\w+", text.lower()):
+        row[sum(map(ord, word)) % dimensions] += 1.0
+    length = math.sqrt(sum(value * value for value in row))
+    return [value / length for value in row]
+
+
 class Answers:
     """The well-behaved server: bodies of requests to bodies of answers."""
 
@@ -53,6 +62,8 @@ class Answers:
     def __call__(self, path, body):
         if path == "/v1/models":
             return {"object": "list", "data": [{"id": self.model, "object": "model"}]}
+        if path == "/v1/embeddings":
+            return self._embeddings(body)
         chat = path == "/v1/chat/completions"
         prompt, tail = self._prompt(body, chat)
         if isinstance(prompt, list):
@@ -84,6 +95,12 @@ class Answers:
         usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(pieces)}
         usage |= {"total_tokens": sum(usage.values()), "prompt_tokens_details": {"cached_tokens": 2}}
         return {"object": "completion", "model": body["model"], "choices": [choice], "usage": usage}
+
+    def _embeddings(self, body):
+        rows = [embedding(text, body.get("dimensions", 16)) for text in body["input"]]
+        data = [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)]
+        tokens = sum(len(text.split()) for text in body["input"])
+        return {"object": "list", "model": body["model"], "data": data, "usage": {"prompt_tokens": tokens}}
 
     def _prompt(self, body, chat):
         if not chat:
@@ -192,6 +209,11 @@ def _two_choices(answer):
     answer["choices"].insert(0, wrong)
 
 
+def _first_row(change):
+    """A change of the first vector of an embeddings answer."""
+    return lambda answer: change(answer["data"][0])
+
+
 #: Name → a change of the right answer.
 CHANGED = {
     "no-logprobs": _no_logprobs,
@@ -205,6 +227,16 @@ CHANGED = {
     "refusal": lambda answer: answer["choices"][0]["message"].update(content=None, refusal="I can't do that."),
     "no-text": lambda answer: answer["choices"][0]["message"].update(content=17),
     "odd-form": lambda answer: answer["choices"][0].update(logprobs={"content": [{"top_logprobs": [{"x": 1}]}]}),
+    "reversed": lambda answer: answer["data"].reverse(),
+    "no-index": lambda answer: [row.pop("index") for row in answer["data"]],
+    "same-index": lambda answer: [row.update(index=0) for row in answer["data"]],
+    "missing-row": lambda answer: answer["data"].pop(),
+    "no-data": lambda answer: answer.pop("data"),
+    "nan": _first_row(lambda row: row["embedding"].__setitem__(0, math.nan)),
+    "null": _first_row(lambda row: row["embedding"].__setitem__(0, None)),
+    "narrow": _first_row(lambda row: row["embedding"].pop()),
+    "all-narrow": lambda answer: [row["embedding"].pop() for row in answer["data"]],
+    "no-embedding": _first_row(lambda row: row.pop("embedding")),
     "long-text": lambda answer: answer["choices"][0]["message"].update(content="[9] > [9] > [1], I think."),
 }
 
