@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import SetupError
+from ..models.encoders import ENCODING_OPTIONS, encoder_of, make_encoder
 from ..records import Query, Run
 from ..registry import register
 from ..stage import Retriever
@@ -18,17 +19,16 @@ from .indexed import Indexed
 if TYPE_CHECKING:
     from ..corpora.dataset import Dataset
     from ..models.encoder import Encoder
+    from ..models.remote_encoder import RemoteEncoder
     from ..vectors import Dense, EncoderSpec
 
 
-#: Options of the encoder that change its vectors.
-_ENCODING = {"dtype": str, "query_prompt": str | None, "document_prompt": str | None, "max_length": int | None}
 
-
-def _located(encoder: Encoder) -> EncoderSpec:
+def _located(encoder: Encoder | RemoteEncoder) -> EncoderSpec:
     """The encoder's spec with the folder of a model that was named by its folder."""
-    local = encoder.model is not None and Path(encoder.model).expanduser().is_dir()
-    return replace(encoder.spec, folder=str(encoder.checkpoint.folder)) if local else encoder.spec
+    checkpoint = getattr(encoder, "checkpoint", None)  # a server's model has none
+    local = checkpoint is not None and encoder.model is not None and Path(encoder.model).expanduser().is_dir()
+    return replace(encoder.spec, folder=str(checkpoint.folder)) if local and checkpoint else encoder.spec
 
 
 @register("dense")
@@ -51,7 +51,7 @@ class DenseRetriever(Indexed, Retriever):
     score_kind: str = field(default="", init=False)
     index_kinds: ClassVar[tuple[str, ...]] = ("flat",)
     build_options: ClassVar[Mapping[str, Any]] = {
-        **_ENCODING,
+        **ENCODING_OPTIONS,
         "similarity": str | None,
         "storage": str,
         "shard_documents": int,
@@ -61,10 +61,8 @@ class DenseRetriever(Indexed, Retriever):
     @classmethod
     def build_index(cls, dataset: Dataset, path: str | Path, *, overwrite: bool, options: dict[str, Any]) -> None:
         from ..index.flat import FlatIndex
-        from ..models.encoder import Encoder
-
-        encoding = {name: options.pop(name) for name in (*cls.shared_options, *_ENCODING) if name in options}
-        encoder = Encoder(**encoding)
+        encoding = {name: options.pop(name) for name in (*cls.shared_options, *ENCODING_OPTIONS) if name in options}
+        encoder = make_encoder(**encoding)
         FlatIndex.build(
             path,
             dataset.documents(),
@@ -83,24 +81,15 @@ class DenseRetriever(Indexed, Retriever):
         return FlatIndex.open(self.index, device=self.device)
 
     @cached_property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> Encoder | RemoteEncoder:
         """The encoder of the queries, with the prompts and lengths that the index records."""
-        from ..models.encoder import Encoder
-
         spec = self.opened.manifest.encoder
         model = self.model or spec.folder or spec.model
         if model == spec.folder and not Path(model).is_dir():
             raise SetupError(
                 f"{self.index} was made by the model in {model}, which is not there: name its folder as model"
             )
-        return Encoder(
-            model,
-            device=self.device,
-            dtype=spec.dtype,
-            query_prompt=spec.query_prompt,
-            document_prompt=spec.document_prompt,
-            max_length=spec.max_length or None,  # 0: the model has no limit
-        )
+        return encoder_of(spec, model, device=self.device)
 
     def query_vectors(self, queries: list[Query]) -> Dense:
         """The encoder's vectors (n, d) of the queries; raises `InputError` where the index is of another encoder."""
