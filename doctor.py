@@ -89,11 +89,15 @@ def _room() -> list[tuple[str, str, str]]:
 
 
 def _index(path: Path) -> tuple[tuple[str, str, str], CribbleError | None]:
-    from .index.manifest import check_index
+    from .index.generations import leftovers
+    from .index.opening import verify_index
 
     try:
-        manifest = check_index(path, verify=True)
+        manifest = verify_index(path)
     except CribbleError as error:
         return (str(path), "damaged", str(error)), error
     detail = f"{manifest.kind}, {manifest.documents:,} documents, {len(manifest.files)} files verified"
+    if manifest.generation:
+        detail += f", generation {manifest.generation}, {manifest.rows - manifest.documents:,} deleted rows to compact"
+    detail = "; ".join([detail, *leftovers(path, manifest)])
     return (str(path), "ok", detail), None

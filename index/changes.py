@@ -82,7 +82,6 @@ def add_documents(
     corpus: str,
     truncated: Callable[[], int] | None = None,
     replacing: bool = False,
-    dry_run: bool = False,
 ) -> Change:
     """Add documents to the index in the folder `path`; `replacing` deletes those that have the same ids.
 
@@ -94,13 +93,11 @@ def add_documents(
     Raises `InputError` for another encoder, an id that is there already (without `replacing`) or comes twice, and for
     no documents; `SetupError` for another writer or an interrupted addition of something else.
     """
-    with _changing(path, dry_run) as (root, manifest):
+    with _changing(path) as (root, manifest):
         writer = _writer(root, manifest, encode, truncated)
         manifest.require_encoder(spec, root)
         store = TextStore(root, manifest)
         total, known = _count_known(store, documents(), corpus, refuse=not replacing)
-        if dry_run:
-            return Change(manifest, added=total, replaced=len(known))
         home = home_of(root, manifest, {"operation": "add", "corpus": corpus, "shard_documents": _limit(manifest)})
         with progress(f"add to {root.name}", total, "docs") as advance:
             shards = cut(documents(), _limit(manifest))
@@ -117,6 +114,17 @@ def add_documents(
         )
         commit(root, changed)
     return Change(changed, added=total, replaced=len(known))
+
+
+def count_additions(
+    path: str | Path, documents: Callable[[], Iterable[Document]], corpus: str, *, replacing: bool = False
+) -> Change:
+    """What `add_documents` would do, and its errors over ids, without encoding or changing anything."""
+    root = Path(path)
+    manifest = newest(root)
+    _writer(root, manifest)
+    total, known = _count_known(TextStore(root, manifest), documents(), corpus, refuse=not replacing)
+    return Change(manifest, added=total, replaced=len(known))
 
 
 def delete_documents(
@@ -172,11 +180,6 @@ def compact_index(path: str | Path, *, dry_run: bool = False) -> Change:
     return Change(changed, deleted=len(store.deleted))
 
 
-def check_changeable(path: str | Path) -> None:
-    """Raise `UsageError` for an index of a kind that can't be changed."""
-    _writer(Path(path), newest(Path(path)))
-
-
 def tidy(path: str | Path) -> None:
     """Remove what only generations need that nobody reads any more. Every change does so as well."""
     with explained(Path(path)), writer_lock(Path(path)):
@@ -184,7 +187,7 @@ def tidy(path: str | Path) -> None:
 
 
 @contextmanager
-def _changing(path: str | Path, dry_run: bool) -> Iterator[tuple[Path, Manifest]]:
+def _changing(path: str | Path, dry_run: bool = False) -> Iterator[tuple[Path, Manifest]]:
     """The index, locked against other writers, and its manifest; unfinished leftovers are gone."""
     root = Path(path)
     manifest = newest(root)  # a folder without an index is told from a locked one

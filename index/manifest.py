@@ -257,7 +257,20 @@ def check_index(path: str | Path, *, kind: str | None = None, verify: bool | Non
         raise InputError(f"{path}: an index of kind {manifest.kind!r}, expected {kind!r}: name another folder")
     contents = manifest.bytes <= VERIFIED_BYTES if verify is None else verify
     check_files(Path(path), manifest.files, contents=contents, remedy="build the index again with overwrite")
+    _check_tombstones(Path(path), manifest)
     return manifest
+
+
+def _check_tombstones(root: Path, manifest: Manifest) -> None:
+    """Raise `SetupError` unless the deleted rows are rows of the index and explain the number of documents."""
+    deleted = manifest.deleted_rows(root)
+    ascending = bool((np.diff(deleted) > 0).all())
+    inside_rows = not len(deleted) or (deleted[0] >= 0 and deleted[-1] < manifest.rows)
+    if not ascending or not inside_rows or manifest.documents != manifest.rows - len(deleted):
+        raise SetupError(
+            f"{root}: {manifest.rows:,} rows and {len(deleted):,} deleted ones do not make {manifest.documents:,} "
+            f"documents: build the index again with overwrite"
+        )
 
 
 def library_versions(names: Iterable[str]) -> dict[str, str]:

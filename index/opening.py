@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import SetupError, suggest
 from ..registry import entries, find
 from .manifest import Manifest, check_index, read_manifest
+from .shards import stored_fingerprint
 
 
 def index_kinds() -> dict[str, str]:
@@ -25,5 +26,16 @@ def open_index(path: str | Path, **options: Any) -> Any:
 
 
 def verify_index(path: str | Path) -> Manifest:
-    """Read every file of an index and compare its SHA-256; raise `SetupError` for the first that is damaged."""
-    return check_index(path, verify=True)
+    """Read every file of an index and compare its SHA-256; raise `SetupError` for the first that is damaged.
+
+    Of an index that was changed, also the documents that are left are compared with the fingerprint of all.
+    """
+    manifest = check_index(path, verify=True)
+    if manifest.generation:
+        found = stored_fingerprint(manifest.shard_folders(path), manifest.shards, manifest.deleted_rows(path))
+        if found != manifest.fingerprint:
+            raise SetupError(
+                f"{path}: its documents have the fingerprint {found}, expected {manifest.fingerprint}: build the index "
+                f"again with overwrite"
+            )
+    return manifest

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..errors import SetupError, UsageError, suggest
 from ..index.build import fingerprint
-from ..index.changes import Change, add_documents, check_changeable, compact_index, delete_documents, tidy
+from ..index.changes import Change, add_documents, compact_index, count_additions, delete_documents, tidy
 from ..index.manifest import MANIFEST, read_manifest
 from ..records import TextSource
 from ..registry import check_type, make, option_names
@@ -118,7 +118,9 @@ class Indexed:
 
     def add(self, dataset: Dataset, *, replacing: bool = False, dry_run: bool = False) -> Change:
         """Add a dataset's documents by the recorded encoder; see `index.changes.add_documents`."""
-        check_changeable(self.index)
+        would = count_additions(self.index, dataset.documents, dataset.id, replacing=replacing)
+        if dry_run:  # and what is refused is refused before a model is loaded
+            return would
         encoder: Any = self.encoder  # type: ignore[attr-defined]  # a kind that can be changed has one
         change = add_documents(
             self.index,
@@ -128,7 +130,6 @@ class Indexed:
             corpus=dataset.id,
             truncated=lambda: encoder.truncated,
             replacing=replacing,
-            dry_run=dry_run,
         )
         return self._changed(change)
 
