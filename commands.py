@@ -17,6 +17,7 @@ from .records import Qrels, Run, TextSource
 from .registry import entries, find, make
 from .request_files import write_requests
 from .run_files import read_run
+from .stage import Stage
 
 if TYPE_CHECKING:
     from .eval.report import Report
@@ -75,19 +76,44 @@ def _described(path: Path, seconds: float) -> Answer:
     )
 
 
-def retrieve_run(index: Path, dataset: str, out: Path, k: int, options: dict[str, Any], *, dry_run: bool) -> Answer:
-    """Search the index with the dataset's queries; write the run to `out`."""
+def retrieve_run(
+    index: Path,
+    dataset: str,
+    out: Path,
+    k: int,
+    options: dict[str, Any],
+    *,
+    dry_run: bool,
+    retriever: str | None = None,
+) -> Answer:
+    """Search the index with the dataset's queries; write the run to `out`. See `over_index` for `retriever`."""
     from .pipeline import run_pipeline
-    from .retrievers.opening import open_retriever
 
-    retriever = open_retriever(index, k=k, **options)
+    stage = over_index(index, retriever, {"k": k} | options)
     data = _with_queries(dataset)
     if dry_run:
         from .estimate import retrieval_estimate
 
         return retrieval_estimate(data, index, k)
-    done = run_pipeline(retriever, data, name=run_name(out))
-    return _written(done.run, out, data, done.seconds, retriever.texts())
+    done = run_pipeline(stage, data, name=run_name(out))
+    return _written(done.run, out, data, done.seconds, stage.texts())
+
+
+def over_index(index: str | Path, retriever: str | None, options: dict[str, Any]) -> Stage:
+    """The retriever that searches the index; or `retriever`, such as dense-prf, around it. `options` are those of the
+    outermost; one around it gets those of the index's own under `of`, and others' as a config has them.
+    """
+    from .configs.building import build_pipeline
+    from .retrievers.opening import open_retriever
+
+    if retriever is None:
+        return open_retriever(index, **options)
+    inner = {} if options.get("of") is None else options["of"]
+    if not isinstance(inner, dict):
+        raise UsageError(f"of is {inner!r}: it is the index's own retriever here, set its options as of.NAME=VALUE")
+    own = open_retriever(index, **inner)
+    of = {"use": own.registered_name, "index": str(index)} | inner
+    return build_pipeline([{"use": retriever} | options | {"of": of}], None, Path(), {})
 
 
 def rerank_run(
@@ -316,16 +342,15 @@ def _reported(report: Report, *lines: str) -> Answer:
 # ---- asking and listing ---------------------------------------------------------------------------------------------
 
 
-def search_text(where: str, text: str, k: int, options: dict[str, Any]) -> Answer:
-    """The best `k` documents for `text`, from an index folder or a config's (first) pipeline."""
+def search_text(where: str, text: str, k: int, options: dict[str, Any], retriever: str | None = None) -> Answer:
+    """The best `k` documents for `text`, from an index folder (see `over_index`) or a config's (first) pipeline."""
     if not text.strip():
         raise UsageError("the text to search for is empty")
     if k < 1:
         raise UsageError(f"--k {k}: expected at least 1")
+    pipeline: Stage
     if Path(where).is_dir():
-        from .retrievers.opening import open_retriever
-
-        pipeline: Any = open_retriever(where, **options)
+        pipeline = over_index(where, retriever, options)
     else:
         from .configs.experiment import first_pipeline
         from .configs.schema import load_config, preset_names
@@ -335,8 +360,8 @@ def search_text(where: str, text: str, k: int, options: dict[str, Any]) -> Answe
                 f"{where!r} is neither the folder of an index, nor a config's file, nor a shipped config: "
                 f"{suggest(where, preset_names())}"
             )
-        if options:
-            raise UsageError("--set is for an index; change a config's stages in the file")
+        if options or retriever:
+            raise UsageError("--set and --retriever are for an index; change a config's stages in the file")
         pipeline = first_pipeline(load_config(where))
     hits = pipeline.search(text, k)
     results = [

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from cribble.commands import over_index
 from cribble.configs.building import check_stages
 from cribble.configs.schema import parse_config
 from cribble.errors import UsageError
@@ -256,3 +257,17 @@ def test_a_config_nests_the_stages_and_its_dry_run_counts_them():
     assert [step["step"] for step in steps] == ["index dense", "rerank maxsim"]  # equal steps are told once
     with pytest.raises(UsageError, match="maxsim has no option 'dept'"):
         check_stages([STAGES[0] | {"reranker": {"use": "maxsim", "dept": 20}}])
+
+
+def test_the_command_line_puts_a_retriever_around_an_indexs_own(dense):
+    path = str(dense.opened.path)
+    of = {"k": 5}
+    options = {"k": 7, "of": of, "depth": 2, "reranker": {"use": "maxsim", "depth": 4}}
+    stage = over_index(path, "reranker-feedback", options)
+    assert isinstance(stage, RerankerFeedback)
+    assert (stage.k, stage.depth, stage.of.k, stage.of.index, stage.reranker.depth) == (7, 2, 5, path, 4)
+    assert over_index(path, None, {"k": 3}).k == 3
+    with pytest.raises(UsageError, match="bm25 has no option 'of'"):
+        over_index(path, "bm25", {})
+    with pytest.raises(UsageError, match=r"set its options as of\.NAME=VALUE"):
+        over_index(path, "dense-prf", {"of": "dense"})
