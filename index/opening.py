@@ -16,6 +16,11 @@ def index_kinds() -> dict[str, str]:
     return {name: entry.summary for name, entry in entries("index").items()}
 
 
+def find_kind(name: str) -> Any:
+    """The class of the index kind `name`."""
+    return find("index", name)
+
+
 def open_index(path: str | Path, **options: Any) -> Any:
     """Open the index in the folder `path` as the kind that its manifest names. `options` go to that class's `open`."""
     kind = read_manifest(path).kind

@@ -1,4 +1,4 @@
-"""One vector per text: an encoder and an exact FAISS index of its vectors."""
+"""One vector per text: an encoder and an index of its vectors, exact or by FAISS."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..errors import SetupError
+from ..errors import InputError, SetupError, UsageError, suggest
+from ..index.ann_rules import BUILD_OPTIONS
+from ..index.manifest import read_manifest
+from ..index.opening import find_kind
 from ..models.encoders import ENCODING_OPTIONS, encoder_of, make_encoder
 from ..records import Query, Run
 from ..registry import register
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
 
 
 
+#: What a search takes besides filters, where the index's kind has it.
+_SEARCH = ("nprobe", "ef", "verify", "candidates", "pq_weight")
+
+
 def _located(encoder: Encoder | RemoteEncoder) -> EncoderSpec:
     """The encoder's spec with the folder of a model that was named by its folder."""
     checkpoint = getattr(encoder, "checkpoint", None)  # a server's model has none
@@ -34,11 +41,16 @@ def _located(encoder: Encoder | RemoteEncoder) -> EncoderSpec:
 @register("dense")
 @dataclass
 class DenseRetriever(Indexed, Retriever):
-    """Nearest neighbours of the query's vector, exactly.
+    """Nearest neighbours of the query's vector, exactly or by an approximate index.
 
     `index` is a folder made by `DenseRetriever.build` or `cribble index`. `model` is the encoder; by default the one
     that the index records. One whose model, revision, prompts, pooling, dimension, dtype or normalisation differs from
     the recorded one is refused. `device` is auto, cpu or cuda. The best `k` documents are found.
+
+    An approximate index is built as `kind` says (flat by default) and searched by rule where these are not given, each
+    refused by a kind that has no such thing: `nprobe` inverted lists are scanned; HNSW keeps `ef` nodes; the stored
+    vectors of `verify` candidates (true: 10 · k, at most 1,000) are scored exactly; of a two-level index
+    `candidates` are verified, and `pq_weight` is what their codes' scores count beside the exact ones.
     """
 
     index: str | Path
@@ -48,10 +60,30 @@ class DenseRetriever(Indexed, Retriever):
     allow: Ids = None
     deny: Ids = None
     where: str | None = None
+    nprobe: int | None = None
+    ef: int | None = None
+    verify: int | bool | None = None
+    candidates: int | None = None
+    pq_weight: float | None = None
     score_kind: str = field(default="", init=False)
-    index_kinds: ClassVar[tuple[str, ...]] = ("flat",)
+    index_kinds: ClassVar[tuple[str, ...]] = (
+        "flat",
+        "ivf-flat",
+        "hnsw",
+        "pq",
+        "ivf-pq",
+        "opq-ivf-pq",
+        "sq8",
+        "sq4",
+        "fp16",
+        "bf16",
+        "two-level",
+        "factory",
+    )
     build_options: ClassVar[Mapping[str, Any]] = {
+        "kind": str,
         **ENCODING_OPTIONS,
+        **BUILD_OPTIONS,
         "similarity": str | None,
         "storage": str,
         "shard_documents": int,
@@ -60,10 +92,14 @@ class DenseRetriever(Indexed, Retriever):
 
     @classmethod
     def build_index(cls, dataset: Dataset, path: str | Path, *, overwrite: bool, options: dict[str, Any]) -> None:
-        from ..index.flat import FlatIndex
+        kind = options.pop("kind", "flat")
+        if kind not in cls.index_kinds:
+            raise UsageError(f"dense index: kind {kind!r} is unknown: {suggest(kind, cls.index_kinds)}")
+        if kind == "flat" and (odd := [name for name in options if name in BUILD_OPTIONS]):
+            raise UsageError(f"flat index has no option {odd[0]!r}: name an approximate kind")
         encoding = {name: options.pop(name) for name in (*cls.shared_options, *ENCODING_OPTIONS) if name in options}
         encoder = make_encoder(**encoding)
-        FlatIndex.build(
+        find_kind(kind).build(
             path,
             dataset.documents(),
             encoder.encode_documents,
@@ -76,9 +112,25 @@ class DenseRetriever(Indexed, Retriever):
         )
 
     def open_index(self) -> Any:
-        from ..index.flat import FlatIndex
+        kind = read_manifest(self.index).kind
+        if kind not in self.index_kinds:
+            raise InputError(f"{self.index}: an index of kind {kind!r}, expected one of vectors: name another folder")
+        if kind == "flat" and self.parameters:
+            raise UsageError(f"dense: {next(iter(self.parameters))} has no effect: {self.index} is searched exactly")
+        index = find_kind(kind)
+        if kind != "flat":
+            index.check_parameters(self.parameters)
+        return index.open(self.index, device=self.device)
 
-        return FlatIndex.open(self.index, device=self.device)
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters of an approximate search that are given."""
+        return {name: getattr(self, name) for name in _SEARCH if getattr(self, name) is not None}
+
+    def _scores_are(self) -> str:
+        index = self.opened
+        kind: str = index.score_kind
+        return index.scores_are(kind, **self.parameters) if index.manifest.kind != "flat" else kind
 
     @cached_property
     def encoder(self) -> Encoder | RemoteEncoder:
@@ -98,12 +150,12 @@ class DenseRetriever(Indexed, Retriever):
 
     def search_vectors(self, queries: list[Query], vectors: Dense, k: int) -> Run:
         """The best `k` documents for each query by its vector in `vectors`, whoever made it."""
-        found = self.opened.search(vectors, k, **self.filters)
+        found = self.opened.search(vectors, k, **self.filters, **self.parameters)
         rankings = [(query.id, ids, scores) for query, (ids, scores) in zip(queries, found, strict=True)]
-        return Run.from_rankings(rankings, name=self.label, score_kind=self.opened.score_kind)
+        return Run.from_rankings(rankings, name=self.label, score_kind=self._scores_are())
 
     def retrieve(self, queries: list[Query], k: int) -> Run:
         if not queries:
             self.opened.refuse_other_encoder(self.encoder.spec)
-            return Run.from_rankings([], name=self.label, score_kind=self.opened.score_kind)
+            return Run.from_rankings([], name=self.label, score_kind=self._scores_are())
         return self.search_vectors(queries, self.query_vectors(queries), k)

@@ -74,6 +74,7 @@ class Indexed:
         """
         manifest = read_manifest(path)
         recorded: dict[str, Any] = {"shard_documents": manifest.plan.shard_documents, **manifest.options}
+        recorded["kind"] = manifest.kind
         if manifest.encoder is not None:
             recorded |= {name: value for name, value in manifest.encoder.to_json().items() if name != "model"}
         lines = [

@@ -1,7 +1,7 @@
 """A cheap deterministic encoder and builds with it; run as a script it is the process that the crash tests kill.
 
 python builds.py build PATH DOCUMENTS SHARD [GO]    prints `ready`, builds (each shard waits for the file GO), prints `done`
-python builds.py steps PATH                         dies at every single durable step of a build in turn, and resumes
+python builds.py steps PATH KIND FIRST              dies at every durable step of a build from FIRST on, and resumes
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from cribble.errors import CribbleError
 from cribble.index.flat import FlatIndex
+from cribble.index.opening import find_kind, open_index
 from cribble.records import Document
 from cribble.vectors import Dense, EncoderSpec
 
@@ -57,6 +58,12 @@ def build_flat(path, documents, encode=encode, *, spec=SPEC, corpus="made", shar
     )
 
 
+def build_kind(kind, path, documents, encode=encode, *, spec=SPEC, corpus="made", shard_documents=16, **options):
+    return find_kind(kind).build(
+        path, documents, encode, spec=spec, corpus=corpus, shard_documents=shard_documents, **options
+    )
+
+
 def contents(path: Path) -> dict[str, str]:
     """SHA-256 of every file of an index, the manifest without the moment of its making; not a dead writer's lock."""
     found = {}
@@ -73,28 +80,28 @@ def contents(path: Path) -> dict[str, str]:
 def state(path: Path) -> str:
     """whole, or the reason why the folder does not open."""
     try:
-        FlatIndex.open(path, verify=True)
+        open_index(path, verify=True)
     except CribbleError as error:
         return "unfinished" if "run the same build command again" in str(error) else str(error)
     return "whole"
 
 
-def _die_at_every_step(root: Path) -> None:
+def _die_at_every_step(root: Path, kind: str, first: int) -> None:
     """Per step one fork: it exits at its n-th sync, rename or creation of a folder without any clean-up."""
     documents = make_documents(10)
-    build_flat(root / "reference", documents, shard_documents=4)
+    build_kind(kind, root / "reference", documents, shard_documents=4)
     reference = contents(root / "reference")
-    for step in range(1, 1000):
+    for step in range(first, 1000):
         path = root / f"killed{step}"
         child = os.fork()
         if child == 0:
             _arm(step)
-            build_flat(path, documents, shard_documents=4)
+            build_kind(kind, path, documents, shard_documents=4)
             os._exit(0)
         survived = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         found = state(path)
         if found != "whole":
-            build_flat(path, documents, shard_documents=4)
+            build_kind(kind, path, documents, shard_documents=4)
         equal = contents(path) == reference
         say(json.dumps({"step": step, "state": found, "equal": equal, "survived": survived}))
         if survived:
@@ -125,7 +132,7 @@ def say(line: str) -> None:
 def main() -> None:
     command, path = sys.argv[1], Path(sys.argv[2])
     if command == "steps":
-        _die_at_every_step(path)
+        _die_at_every_step(path, sys.argv[3], int(sys.argv[4]))
         return
     documents, shard = make_documents(int(sys.argv[3])), int(sys.argv[4])
     go = Path(sys.argv[5]) if len(sys.argv) > 5 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from cribble.errors import InputError, SetupError, UsageError
 from cribble.index.opening import index_kinds, open_index, verify_index
 from cribble.records import Document, Run
-from cribble.tests.index.builds import build_flat, encode_texts, make_documents
+from cribble.tests.index.builds import build_flat, build_kind, encode_texts, make_documents
 
 
 def build_lucene(path, documents, **options):
@@ -19,8 +20,35 @@ def build_lucene(path, documents, **options):
     return LuceneIndex.build(path, documents, **{"corpus": "made", "shard_documents": 16, **options})
 
 
+def approximate(kind, parameters, **options):
+    """How to build this kind, to be searched with `parameters` under which nothing is approximate at this size."""
+
+    def build(path, documents, **given):
+        index = build_kind(kind, path, documents, **(options | given))
+        index.search = partial(index.search, **parameters)
+        return index
+
+    return build, encode_texts, "faiss"
+
+
+_VERIFIED = {"verify": True}
+
 #: Kind → how to build it, how to make its queries from texts, and the package that it needs.
-BUILDERS = {"flat": (build_flat, encode_texts, "faiss"), "lucene": (build_lucene, list, "pyserini")}
+BUILDERS = {
+    "flat": (build_flat, encode_texts, "faiss"),
+    "lucene": (build_lucene, list, "pyserini"),
+    "ivf-flat": approximate("ivf-flat", _VERIFIED | {"nprobe": 9}, nlist=3),
+    "hnsw": approximate("hnsw", _VERIFIED),
+    "pq": approximate("pq", _VERIFIED),
+    "ivf-pq": approximate("ivf-pq", _VERIFIED),
+    "opq-ivf-pq": approximate("opq-ivf-pq", _VERIFIED),
+    "sq8": approximate("sq8", _VERIFIED),
+    "sq4": approximate("sq4", _VERIFIED),
+    "fp16": approximate("fp16", _VERIFIED),
+    "bf16": approximate("bf16", _VERIFIED),
+    "two-level": approximate("two-level", {"pq_weight": 0}),
+    "factory": approximate("factory", _VERIFIED, factory="PCA8,IVF2,SQ8"),
+}
 
 ODD = [
     Document("ünïcode/ö", "río zebra", "title"),
@@ -33,7 +61,18 @@ ODD = [
 ]
 
 
-@pytest.fixture(params=sorted(index_kinds()))
+#: Kinds that go through all tests; the others differ from these in FAISS's structure only.
+THOROUGH = ("flat", "lucene", "hnsw", "ivf-pq", "two-level")
+FOR_ALL = ("test_results_are_a_run", "test_allow_filters_before_the_cut")
+
+
+def pytest_generate_tests(metafunc):
+    if "kind" in metafunc.fixturenames:
+        every = metafunc.function.__name__ in FOR_ALL
+        metafunc.parametrize("kind", sorted(BUILDERS if every else THOROUGH), indirect=True)
+
+
+@pytest.fixture
 def kind(request):
     if importlib.util.find_spec(BUILDERS[request.param][2]) is None:
         pytest.skip(f"{BUILDERS[request.param][2]} is not installed")

@@ -40,6 +40,8 @@ _RM3 = {"rm3": True}
 _FILTERS = {"allow": Flip(["d1", "d9"]), "deny": Flip(["d1"]), "where": Flip("year < 2000")}
 _ROCCHIO = {"method": "rocchio"}
 
+_APPROXIMATE = ("nprobe", "ef", "verify", "candidates", "pq_weight")
+
 FLIPS: dict[str, dict[str, Flip]] = LLM_FLIPS | {
     "bm25": {
         "index": Flip(world_value("other_bm25")),
@@ -60,6 +62,8 @@ FLIPS: dict[str, dict[str, Flip]] = LLM_FLIPS | {
         "model": Flip(world_value("other_encoder"), RAISES, r"made by another encoder"),
         "device": Flip("cuda", RAISES, _NO_GPU),
         **_FILTERS,
+        # What they do to approximate indexes is in tests/index/test_ann_search.py.
+        **{name: Flip(3, RAISES, f"{name} has no effect: .* is searched exactly") for name in _APPROXIMATE},
     },
     "dense-prf": {
         "of": Flip(world_value("other_dense_stage")),
