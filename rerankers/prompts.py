@@ -6,8 +6,8 @@ with the keys of one template.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -121,7 +121,7 @@ def _values(where: str, content: Any, cls: Any, hidden: set[str]) -> dict[str, A
     for key, value in content.items():
         if key not in known:
             raise InputError(f"{where} has the unknown key {key!r}: {suggest(str(key), known)}")
-        kind = kinds[key]
+        kind: Any = Mapping if is_dataclass(kinds[key]) else kinds[key]  # its own fields are looked at apart
         if str(kind).startswith(("tuple", "frozenset")) and not isinstance(value, list):
             raise InputError(f"{where}: {key} is {value!r}, expected a list")
         try:
