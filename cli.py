@@ -30,6 +30,10 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="An option of the s
 DatasetOption = Annotated[str, typer.Option(help="Dataset, such as beir:FOLDER, ir_datasets:ID, sample:stdlib.")]
 MeasuresOption = Annotated[str | None, typer.Option(help='Such as "nDCG@10 R@100"; the dataset\'s own by default.')]
 ModelOption = Annotated[str | None, typer.Option(help="Hub name or folder; the embedded MiniLM by default.")]
+Around = Annotated[
+    str | None,
+    typer.Option("--retriever", help="Around the index's own: dense-prf, reranker-feedback, cosine-adapter."),
+]
 
 
 def _version(asked: bool) -> None:
@@ -76,6 +80,7 @@ def retrieve(
     dataset: DatasetOption,
     out: Annotated[Path, typer.Option(help="Run to write: .trec, .parquet, .jsonl (with texts); .gz compresses.")],
     k: Annotated[int, typer.Option(help="Documents a query.")] = 1000,
+    retriever: Around = None,
     set_: Set = None,
     dry_run: DryRun = False,
     json: Json = False,
@@ -84,7 +89,7 @@ def retrieve(
     from .commands import retrieve_run
 
     with Envelope("retrieve", json) as envelope:
-        envelope.show(retrieve_run(index, dataset, out, k, _settings(set_), dry_run=dry_run))
+        envelope.show(retrieve_run(index, dataset, out, k, _settings(set_), dry_run=dry_run, retriever=retriever))
 
 
 @app.command()
@@ -194,6 +199,7 @@ def search(
     where: Annotated[str, typer.Argument(help="Folder of an index, or a config.")],
     text: Annotated[str, typer.Argument(help="What to look for.")],
     k: Annotated[int, typer.Option(help="Answers.")] = 10,
+    retriever: Around = None,
     set_: Set = None,
     json: Json = False,
 ) -> None:
@@ -201,7 +207,7 @@ def search(
     from .commands import search_text
 
     with Envelope("search", json) as envelope:
-        envelope.show(search_text(where, text, k, _settings(set_)))
+        envelope.show(search_text(where, text, k, _settings(set_), retriever))
 
 
 @app.command()
@@ -219,6 +225,23 @@ def fit(
 
     with Envelope("fit", json) as envelope:
         envelope.show(dense_commands.fit(what, index, dataset, out, _settings(set_), overwrite=overwrite))
+
+
+@app.command()
+def tune(
+    index: Annotated[Path, typer.Argument(help="Folder of an approximate dense index.")],
+    dataset: DatasetOption,
+    recall: Annotated[float, typer.Option(help="Share of the exact search's answer that must be found.")] = 0.95,
+    k: Annotated[int, typer.Option(help="Documents a query of which that share is counted.")] = 10,
+    queries: Annotated[int, typer.Option(help="Queries to measure with; drawn where the dataset has more.")] = 300,
+    seed: Annotated[int, typer.Option(help="Seed of that draw.")] = 42,
+    json: Json = False,
+) -> None:
+    """Measure recall and latency of an approximate index's settings; name the cheapest that finds enough."""
+    from .dense_commands import tune_index
+
+    with Envelope("tune", json) as envelope:
+        envelope.show(tune_index(index, dataset, recall=recall, k=k, queries=queries, seed=seed))
 
 
 @app.command()

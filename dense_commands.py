@@ -1,4 +1,4 @@
-"""The work behind the verbs over dense indexes: depth and fit."""
+"""The work behind the verbs over dense indexes: depth, fit and tune."""
 
 from __future__ import annotations
 
@@ -136,3 +136,59 @@ def fit(what: str, index: Path, dataset: str, out: Path, options: dict[str, Any]
     title = f"{done.queries} queries, {done.pairs:,} pairs, {fitting.folds} folds of held-out queries, each cut as is best on the others"
     line = f"{out}: threshold {done.map.threshold:.4f}; use it as {{use: cosine-adapter, of: {{use: dense}}, adapter: {out}}}"
     return Answer(results, [Table(["threshold on the", *_SHOWN], rows, title=title)], [line])
+
+
+# ---- tune -----------------------------------------------------------------------------------------------------------
+
+
+def tune_index(path: Path, dataset: str, *, recall: float, k: int, queries: int, seed: int) -> Answer:
+    """The recall and latency of an approximate index's settings, and the cheapest that reaches the recall."""
+    from .eval.tuning import tune
+    from .index.opening import open_index
+    from .retrievers.dense import DenseRetriever
+
+    if queries < 1:
+        raise UsageError(f"--queries {queries}: expected at least 1")
+    index = open_index(path)
+    asked = load_dataset(dataset).queries
+    chosen = np.sort(np.random.default_rng(seed).choice(len(asked), min(queries, len(asked)), replace=False))
+    vectors = DenseRetriever(path).query_vectors([asked[i] for i in chosen])
+    curve = tune(index, vectors, k, recall)
+    results = {
+        "index": str(path),
+        "kind": index.manifest.kind,
+        "documents": len(index),
+        "queries": len(vectors),
+        "k": k,
+        "target": recall,
+        "exact_milliseconds": curve.exact_milliseconds,
+        "settings": [vars(setting) for setting in curve.settings],
+        "chosen": None if curve.chosen is None else vars(curve.chosen),
+    }
+    columns = ["setting", f"recall@{k}", "median ms", "95 % ms"]
+    rows = [
+        [_as_set(s.parameters) or "by rule", f"{s.recall:.4f}", f"{s.milliseconds:.3f}", f"{s.slowest:.3f}"]
+        for s in sorted(curve.settings, key=lambda s: (s.recall, s.milliseconds))
+    ]
+    some = (
+        f"{len(vectors)} of {len(asked)} queries (seed {seed})"
+        if len(vectors) < len(asked)
+        else f"{len(asked)} queries"
+    )
+    notes = [f"exact search over the stored vectors: {curve.exact_milliseconds:.3f} ms; one query at a time"]
+    title = f"{path}: {index.manifest.kind}, {len(index):,} documents, {some}"
+    return Answer(results, [Table(columns, rows, title, notes)], [_advice(results, curve.chosen)])
+
+
+def _as_set(parameters: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in parameters.items())
+
+
+def _advice(results: dict[str, Any], chosen: Any) -> str:
+    if chosen is None:
+        best = max(setting["recall"] for setting in results["settings"])
+        line = f"no setting finds {results['target']} of the exact answer, the best {best:.4f}: build a less lossy kind"
+        logger.warning("%s", line)
+        return line
+    flags = " ".join(f"--set {name}={value}" for name, value in chosen.parameters.items())
+    return f"cheapest that reaches {results['target']}: {flags} (options of dense in a config)"
