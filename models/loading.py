@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -62,9 +63,14 @@ def _load(
 ) -> Any:
     import sentence_transformers
 
+    from .pooling import own_modules
+
     with quiet() as reports:
         try:
-            model = getattr(sentence_transformers, kind)(
+            make = getattr(sentence_transformers, kind)
+            if own := own_modules(checkpoint.folder):
+                make = partial(make._load_with_module_classes, module_classes=own)
+            model = make(
                 str(checkpoint.folder),
                 device=device,
                 local_files_only=True,

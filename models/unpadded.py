@@ -275,6 +275,7 @@ def _is_known(encoder: Any) -> bool:
         source.startswith("transformers.models.")
         and not encoder.training
         and not getattr(encoder.config, "is_decoder", False)
+        and not encoder.config.output_hidden_states
         and all(
             type(module).__module__.startswith(own)
             and not {"forward", "_hf_hook"} & module.__dict__.keys()
