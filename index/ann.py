@@ -17,7 +17,7 @@ from ..records import Document, Ranking
 from ..vectors import Dense, EncoderSpec
 from .ann_rules import Kind, checked_options, recipe
 from .build import build_index
-from .exact import SIMILARITIES, exact_scores
+from .exact import SIMILARITIES, exact_scores, scan_error
 from .faiss_files import DESCRIPTION, FILE, extend_faiss, make_faiss, mapped, open_faiss
 from .faiss_search import NARROW, Proposer
 from .filtering import selected_rows
@@ -232,8 +232,21 @@ class AnnIndex(FlatIndex):
         found = []
         for i, (query, mine) in enumerate(zip(queries, rows, strict=True)):
             there = mine >= 0
-            scores = exact_scores(self.score_kind, query, vectors[np.searchsorted(distinct, mine[there])])
-            if added is not None:
-                scores = scores + added[i, there]
-            found.append(self._ranked(scores, mine[there], k))
+            mine = mine[there]
+            plus = np.float32(0) if added is None else added[i, there]
+            candidates = vectors[np.searchsorted(distinct, mine)]
+            near = self._near(query, candidates, plus, k)
+            plus = plus[near] if added is not None else plus
+            scores = exact_scores(self.score_kind, query, candidates[near]) + plus
+            found.append(self._ranked(scores, mine[near], k))
         return found
+
+    def _near(self, query: np.ndarray, candidates: np.ndarray, plus: np.ndarray, k: int) -> np.ndarray:
+        """Which candidates (n,) bool a float32 product leaves among the best `k`, by the bound of its error."""
+        if self.score_kind == "l2" or len(candidates) <= k:
+            return np.ones(len(candidates), bool)
+        rough = candidates @ query + plus
+        # One bound for the product, one for adding `plus` in float32, each on both sides of the cut.
+        error = scan_error(self.score_kind, query, self._max_norm) + float(np.abs(rough).max()) * 2.0**-23
+        near: np.ndarray = rough >= np.partition(rough, -k)[-k] - 2 * error
+        return near

@@ -1,6 +1,6 @@
 """Searching a FAISS index of whatever structure: parameters by rule, filters, scores of which more is better.
 
-    nprobe   lists / 32, at least 8, and so many that they hold 4 · k documents
+    nprobe   2.5 · sqrt(lists), at least 8, and so many that they hold 4 · k documents
     ef       128, and always at least k
 
 Under a filter both are divided by the share of documents that are allowed, so that as many allowed ones are looked at.
@@ -119,7 +119,7 @@ class Proposer:
 
     def _probed(self, index: Any, k: int, share: float, nprobe: int | None) -> int:
         lists = index.nlist
-        by_rule = max(8, lists // 32, math.ceil(4 * k * lists / max(1, index.ntotal)))
+        by_rule = max(8, math.ceil(2.5 * lists**0.5), math.ceil(4 * k * lists / max(1, index.ntotal)))
         return int(min(lists, math.ceil((nprobe or by_rule) / share)))
 
 
