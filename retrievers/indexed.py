@@ -12,6 +12,7 @@ from ..errors import SetupError, UsageError, suggest
 from ..index.build import fingerprint
 from ..index.changes import Change, add_documents, compact_index, count_additions, delete_documents, tidy
 from ..index.manifest import MANIFEST, read_manifest
+from ..models.encoders import ENCODING_OPTIONS
 from ..records import TextSource
 from ..registry import check_type, make, option_names
 from .filtered import Ids, filter_artifacts, read_filters
@@ -76,7 +77,9 @@ class Indexed:
         recorded: dict[str, Any] = {"shard_documents": manifest.plan.shard_documents, **manifest.options}
         recorded["kind"] = manifest.kind
         if manifest.encoder is not None:
+            recorded |= dict.fromkeys(ENCODING_OPTIONS.keys() - {"card", "trust_remote_code"})
             recorded |= {name: value for name, value in manifest.encoder.to_json().items() if name != "model"}
+            recorded |= manifest.encoder.extra
         lines = [
             f"{name}: {value!r} asked for, {recorded[name]!r} recorded"
             for name, value in options.items()
