@@ -103,7 +103,7 @@ def exact_scores(similarity: str, query: np.ndarray, vectors: np.ndarray) -> np.
         np.multiply(terms, terms, out=terms)
     else:
         np.multiply(vectors, query, out=values, dtype=np.float64)
-    sums = terms.reshape(len(vectors), -1, SUM_LANES).sum(axis=1)
+    sums = terms.reshape(len(vectors), terms.shape[1] // SUM_LANES, SUM_LANES).sum(axis=1)
     while sums.shape[1] > 1:
         half = sums.shape[1] // 2
         sums = sums[:, :half] + sums[:, half:]

@@ -18,6 +18,7 @@ from ..registry import register
 from ..vectors import Dense, EncoderSpec
 from . import scan
 from .build import build_index
+from .codes import DIM_STEP, read_codes
 from .exact import (
     SIMILARITIES,
     Nearest,
@@ -57,6 +58,10 @@ def _open_vectors(folders: list[Path], number: int) -> np.ndarray:
     return vectors
 
 
+def _open_codes(folders: list[Path], there: bool, number: int) -> tuple[np.ndarray, np.ndarray] | None:
+    return read_codes(folders[number]) if there else None
+
+
 @register("flat")
 class FlatIndex:
     """An index of one vector per document that is searched exactly.
@@ -77,6 +82,11 @@ class FlatIndex:
         self._starts = np.concatenate([[0], np.cumsum(manifest.shards)]).astype(np.int64)
         self._shard = lru_cache(maxsize=_OPEN_SHARDS)(partial(_open_vectors, manifest.shard_folders(path)))
         self._nearest: Nearest | None = None
+        self._has_codes: bool = manifest.options.get("codes", False)
+        self._codes = lru_cache(maxsize=_OPEN_SHARDS)(
+            partial(_open_codes, manifest.shard_folders(path), self._has_codes)
+        )
+        #: auto, or always plain or int8: what the scan reads. Results are the same.
         self.scan = "auto"
         self._work = 0
 
@@ -93,13 +103,15 @@ class FlatIndex:
         shard_documents: int = 4096,
         similarity: str | None = None,
         storage: str = "float32",
+        codes: bool = False,
         truncated: Callable[[], int] | None = None,
         overwrite: bool = False,
     ) -> Self:
         """Encode `documents` into the folder `path`, or go on with a build that was interrupted there (see build.py).
 
         `spec` is the identity of `encode` and is recorded; `similarity` is dot, cosine or l2 (default: the spec's),
-        `storage` float32 or float16. `truncated` returns the encoder's running count of cut texts. Memory holds one
+        `storage` float32 or float16. `codes` adds an 8-bit copy, dim + 16 bytes a document, which searches scan first:
+        the same results in less time. `truncated` returns the encoder's running count of cut texts. Memory holds one
         shard of texts and 4,096 vectors. Errors: those of `build_index`; `InputError` for vectors that do not fit.
         """
         similarity = spec.similarity if similarity is None else similarity
@@ -109,8 +121,13 @@ class FlatIndex:
             raise UsageError(f"flat index: storage {storage!r} is unknown: {suggest(storage, STORAGE)}")
         if spec.dim < 1:
             raise InputError(f"flat index: the encoder spec of {spec.model!r} has dim {spec.dim}, expected its width")
-        writer = FlatWriter(encode, spec.dim, similarity, storage, truncated)
-        plan = Plan("flat", corpus, shard_documents, {"similarity": similarity, "storage": storage}, spec)
+        if codes and spec.dim % DIM_STEP:
+            raise UsageError(
+                f"flat index: codes need a dimension that {DIM_STEP} divides, the encoder has {spec.dim}: build without"
+            )
+        writer = FlatWriter(encode, spec.dim, similarity, storage, truncated, codes)
+        options = {"similarity": similarity, "storage": storage, "codes": codes}
+        plan = Plan("flat", corpus, shard_documents, options, spec)
         manifest = build_index(path, documents, writer, plan, total=total, overwrite=overwrite)
         if zero := manifest.counts["zero_vectors"]:
             logger.warning("%s: %d documents have a zero vector: their cosine with anything is 0", path, zero)
@@ -144,7 +161,10 @@ class FlatIndex:
         if cls is not FlatIndex:
             raise UsageError(f"an index of the kind {manifest.kind!r} can't be changed: build it again")
         dim = manifest.encoder.dim if manifest.encoder else 0
-        return FlatWriter(encode, dim, manifest.options["similarity"], manifest.options["storage"], truncated)
+        options = manifest.options
+        return FlatWriter(
+            encode, dim, options["similarity"], options["storage"], truncated, options.get("codes", False)
+        )
 
     def refuse_other_encoder(self, spec: EncoderSpec) -> None:
         """Raise `InputError` with both values when `spec` differs from the recorded encoder."""
@@ -186,7 +206,7 @@ class FlatIndex:
 
     def _rankings(self, values: np.ndarray, k: int, mask: np.ndarray | None) -> list[Ranking]:
         """By the low-precision scan where it pays and by the plain one else: the results are the same."""
-        if not self._low_precision(values):
+        if not self._low_precision(values, mask):
             return self._plain_rankings(values, k, mask)
         shards = scan.Shards(self._starts, self._shard, self._codes, self.score_kind)
         answers = scan.search(shards, values, min(k, len(self)), mask, scan.threads())
@@ -298,21 +318,22 @@ class FlatIndex:
             raise SetupError(f"{self.path}: device is {self.device}, but torch finds no CUDA device: use device=cpu")
         return self.device != "auto" or torch.cuda.is_available()
 
-    def _low_precision(self, values: np.ndarray) -> bool:
-        """The rule of `scan`: the CPU can, the numbers are in range, and it pays.
+    def _low_precision(self, values: np.ndarray, mask: np.ndarray | None) -> bool:
+        """Whether to scan codes: the CPU can (`scan.available`), the numbers are in range (`scan.suits`), and it pays.
 
-        Loading the compiled loops takes most of a second: until plain searches have cost as much, they go on. Codes made
-        on the fly cost as much as plain searches for a few queries.
+        Loading the compiled loops takes most of a second: plain searches go on until they have cost as much. Making codes
+        on the fly pays for some queries at once over most of the rows, reading them from files for any that are not few.
         """
         if self.scan == "plain" or self._on_torch or not scan.suits(self.dim, self._max_norm, values):
             return False
         if self.scan == "int8":
             return True
-        self._work += len(values) * len(self) * self.dim
-        return self._work >= scan.LOADING_WORK and len(values) >= scan.FEW_QUERIES and scan.available()
-
-    def _codes(self, number: int) -> None:
-        return None
+        rows = int(self._starts[-1] if mask is None else np.count_nonzero(mask))
+        least = scan.FEW_ROWS if self._has_codes else scan.MOST_ROWS
+        if rows < least * self._starts[-1] or (len(values) < scan.FEW_QUERIES and not self._has_codes):
+            return False
+        self._work += len(values) * rows * self.dim
+        return self._work >= scan.LOADING_WORK and scan.available()
 
     @property
     def _scan(self) -> Nearest:

@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..progress import Advance
 from ..records import Document
 from ..vectors import Dense
+from .codes import write_codes
 from .durable import write_array
 from .exact import unit_length
 from .shards import summed
@@ -23,13 +24,17 @@ _ENCODED_AT_ONCE = 4096
 
 @dataclass
 class FlatWriter:
-    """Encodes documents and writes `vectors.npy` (n, d) per shard; `whole/max_norm.npy` bounds the scan's rounding."""
+    """Encodes documents and writes `vectors.npy` (n, d) per shard; `whole/max_norm.npy` bounds the scan's rounding.
+
+    With `codes` a shard also gets the 8-bit copy that searches scan (codes.py).
+    """
 
     encode: Callable[[list[Document]], Dense]
     dim: int
     similarity: str
     storage: str
     truncated: Callable[[], int] | None = None
+    codes: bool = False
     libraries: ClassVar[Sequence[str]] = (
         "numpy",
         "faiss-cpu",
@@ -44,6 +49,8 @@ class FlatWriter:
         before = self.truncated() if self.truncated else 0
         parts = self._vectors(documents, counts, advance)
         write_array(folder / "vectors.npy", parts, len(documents), (self.dim,), self.storage)
+        if self.codes:
+            write_codes(folder, self.similarity)
         if self.truncated:
             counts["truncated_texts"] = self.truncated() - before
         return counts
@@ -60,6 +67,8 @@ class FlatWriter:
         parts = (np.load(shard / "vectors.npy", mmap_mode="r")[rows] for shard, rows in pieces)
         total = sum(len(rows) for _, rows in pieces)
         write_array(folder / "vectors.npy", parts, total, (self.dim,), self.storage)
+        if self.codes:
+            write_codes(folder, self.similarity)
         return summed(self.counts_of(shard, rows) for shard, rows in pieces)
 
     def counts_of(self, shard: Path, rows: np.ndarray) -> Mapping[str, int]:

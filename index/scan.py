@@ -23,19 +23,22 @@ from .codes import DIM_STEP, QueryCodes, encode, query_codes
 _QUERIES = 512
 
 #: Bytes of candidate lists of one thread.
-_LIST_BYTES = 1 << 26
+_LIST_BYTES = 1 << 27
 
 #: Bytes of one candidate: row, upper and lower bound.
 _CANDIDATE = 16
 
 #: A query's list holds so many times k rows, and some.
-_ROOM, _MORE_ROOM = 8, 1024
+_ROOM, _MORE_ROOM = 16, 1024
 
 #: Multiply-adds of plain searches that take about as long as loading the compiled loops.
 LOADING_WORK = 1 << 33
 
 #: For fewer queries at once, making codes on the fly costs more than it saves.
 FEW_QUERIES = 16
+
+#: Shares of the rows below which gathering the allowed ones is faster: from codes in files, and made on the fly.
+FEW_ROWS, MOST_ROWS = 1 / 32, 1 / 2
 
 #: Norms whose squares and products stay far from float32's ends.
 _LARGEST_NORM = 1e15
@@ -56,7 +59,7 @@ def available() -> bool:
     except ImportError:
         return False
     features = llvmlite.binding.get_host_cpu_features()
-    return bool(features.get("avx2") and features.get("f16c") and not numba.config.DISABLE_JIT)
+    return bool(features.get("avx2") and features.get("f16c") and not vars(numba.config)["DISABLE_JIT"])
 
 
 def suits(dim: int, largest_norm: float, queries: np.ndarray) -> bool:
@@ -84,7 +87,8 @@ class Shards:
         return len(self.starts) - 1
 
     def coded(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.codes(number) or encode(self.vectors(number), self.similarity)
+        stored = self.codes(number)
+        return encode(self.vectors(number), self.similarity) if stored is None else stored
 
 
 class _Lists:

@@ -8,13 +8,13 @@ pairs of bytes and adds neighbours, at twice the rate of float32. `codes.py` des
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numba
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
+from numba import extending, types
 
 from .exact import SUM_LANES
 
@@ -30,19 +30,18 @@ STEPS = 4
 #: What the bound of a query needs: shift (int32), factor, error per residual, error per norm, and the threshold.
 TERMS = 5
 
-#: What lets LLVM use whole registers in `encode`; the exact sums are spelt out and keep their order.
-_SUMS_IN_ANY_ORDER = {"reassoc", "nsz", "nnan"}
+intrinsic: Any = extending.intrinsic
 
 _BYTE, _SHORT, _INT, _LONG = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _FLOAT, _DOUBLE, _HALF = ir.FloatType(), ir.DoubleType(), ir.HalfType()
 
 
-def compiled(function: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
     """`numba.njit` that releases the GIL and caches its machine code where some folder can be written."""
     try:
-        return numba.njit(nogil=True, cache=True, fastmath=_SUMS_IN_ANY_ORDER)(function)
+        return numba.njit(nogil=True, cache=True, **options)(function)
     except RuntimeError:  # no such folder
-        return numba.njit(nogil=True, fastmath=_SUMS_IN_ANY_ORDER)(function)
+        return numba.njit(nogil=True, **options)(function)
 
 
 def _constant(value: int) -> ir.Constant:
@@ -63,7 +62,7 @@ def _spread(builder: ir.IRBuilder, value: Any, lanes: int) -> Any:
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INT, lanes), [0] * lanes))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def _products(typing: Any, tile: Any, queries: Any, stride: Any, groups: Any, rows: Any, terms: Any, out: Any) -> Any:
     """Bit 8·j + i is set where row i of a tile may be good enough for query j; the upper bounds go to `out`.
 
@@ -129,10 +128,47 @@ def _products(typing: Any, tile: Any, queries: Any, stride: Any, groups: Any, ro
     return signature, generate
 
 
+@intrinsic
+def _lowest_bit(typing: Any, value: Any) -> Any:
+    """The number of the lowest bit that is set in an int64."""
+
+    def generate(_: Any, builder: ir.IRBuilder, __: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def _prefetch(typing: Any, address: Any, size: Any) -> Any:
+    """Ask for `size` bytes from `address` on; size is a multiple of a cache line's 64."""
+
+    def generate(_: Any, builder: ir.IRBuilder, __: Any, arguments: Any) -> Any:
+        start, size = arguments
+        pointer = _BYTE.as_pointer()
+        fetch = builder.module.declare_intrinsic(
+            "llvm.prefetch", [pointer], ir.FunctionType(ir.VoidType(), [pointer, _INT, _INT, _INT])
+        )
+        before = builder.block
+        loop, after = builder.append_basic_block("lines"), builder.append_basic_block("fetched")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        offset = builder.phi(_LONG)
+        offset.add_incoming(_constant(0), before)
+        read, everywhere, data = (ir.Constant(_INT, number) for number in (0, 3, 1))
+        builder.call(fetch, [builder.inttoptr(builder.add(start, offset), pointer), read, everywhere, data])
+        following = builder.add(offset, _constant(64))
+        offset.add_incoming(following, loop)
+        builder.cbranch(builder.icmp_signed("<", following, size), loop, after)
+        builder.position_at_end(after)
+        return _constant(0)
+
+    return types.int64(types.intp, types.intp), generate
+
+
 def _lane_sums(storage: ir.Type) -> Any:
     """The intrinsic that sums the terms of the exact score of one stored row in SUM_LANES lanes."""
 
-    @intrinsic  # type: ignore[misc]
+    @intrinsic
     def sums(typing: Any, row: Any, query: Any, blocks: Any, squared: Any, out: Any) -> Any:
         signature = types.int64(*[types.intp] * 5)
 
@@ -177,7 +213,7 @@ _half_sums = _lane_sums(_HALF)
 # ---- codes ----------------------------------------------------------------------------------------------------------
 
 
-@compiled
+@partial(compiled, fastmath={"reassoc", "nsz", "nnan"})  # its sums may take any order; the exact ones may not
 def encode(vectors: Any, squared: int, codes: Any, bounds: Any, step: Any, words: Any) -> None:
     """Codes and bounds (see `codes.py`) of float32 `vectors` (m, d): uint32 (t, d / 4, LANES) and float32 (t, 4, LANES).
 
@@ -288,36 +324,35 @@ def scan(
     """
     dim = queries.shape[1]
     for tile in range(codes.shape[0]):
-        keep = 0xFF
+        keep = np.int64(0xFF)
         if allowed.size:
-            keep = 0
+            keep = np.int64(0)
             for lane in range(min(LANES, allowed.size - tile * LANES)):
                 keep |= np.int64(allowed[tile * LANES + lane]) << lane
             if not keep:
                 continue
+        keep *= 0x01010101
         for j in range(0, queries.shape[0], QUERIES):
             good = _products(
                 codes.ctypes.data + tile * LANES * dim, queries.ctypes.data + j * dim, dim, dim // (4 * STEPS),
                 bounds.ctypes.data + tile * 16 * LANES, terms.ctypes.data + j * 4 * TERMS, out.ctypes.data,
             )  # fmt: skip
-            if not good:
-                continue
-            for q in range(j, j + QUERIES):
-                lanes = (good >> (LANES * (q - j))) & keep
-                for lane in range(LANES):
-                    if not (lanes >> lane) & 1:
-                        continue
-                    if count[q] == limit[q]:
-                        _shrink(q, k, terms, rows, upper, lower, count, limit, scratch)
-                    most = out[q - j, lane]
-                    if most < terms[q, 4]:
-                        continue
-                    norm = bounds[tile, 2, lane]
-                    error = terms[q, 2] * bounds[tile, 1, lane] + terms[q, 3] * norm
-                    place = count[q]
-                    rows[q, place], upper[q, place] = first + tile * LANES + lane, most
-                    lower[q, place] = most - 2 * error - gap * norm * norm
-                    count[q] = place + 1
+            good &= keep
+            while good:
+                bit = _lowest_bit(good)
+                good &= good - 1
+                q, lane = j + bit // LANES, bit % LANES
+                if count[q] == limit[q]:
+                    _shrink(q, k, terms, rows, upper, lower, count, limit, scratch)
+                most = out[bit // LANES, lane]
+                if most < terms[q, 4]:
+                    continue
+                norm = bounds[tile, 2, lane]
+                error = terms[q, 2] * bounds[tile, 1, lane] + terms[q, 3] * norm
+                place = count[q]
+                rows[q, place], upper[q, place] = first + tile * LANES + lane, most
+                lower[q, place] = most - np.float32(2) * error - gap * norm * norm
+                count[q] = place + 1
 
 
 # ---- exact scores of what is left -----------------------------------------------------------------------------------
@@ -377,6 +412,11 @@ def exact_sums(
             if wanted[q, i] != 1:
                 continue
             row = address + (rows[q, i] - first) * dim * size
+            ahead = i + 1
+            while ahead < count[q] and wanted[q, ahead] != 1:
+                ahead += 1
+            if ahead < count[q] and rows[q, ahead] < last:
+                _prefetch(address + (rows[q, ahead] - first) * dim * size, dim * size)
             if is_half:
                 _half_sums(row, query, dim // SUM_LANES, squared, sums.ctypes.data)
             else:

@@ -86,6 +86,7 @@ class DenseRetriever(Indexed, Retriever):
         **BUILD_OPTIONS,
         "similarity": str | None,
         "storage": str,
+        "codes": bool,
         "shard_documents": int,
     }
     shared_options: ClassVar[tuple[str, ...]] = ("model", "device")
@@ -97,6 +98,8 @@ class DenseRetriever(Indexed, Retriever):
             raise UsageError(f"dense index: kind {kind!r} is unknown: {suggest(kind, cls.index_kinds)}")
         if kind == "flat" and (odd := [name for name in options if name in BUILD_OPTIONS]):
             raise UsageError(f"flat index has no option {odd[0]!r}: name an approximate kind")
+        if kind != "flat" and "codes" in options:
+            raise UsageError(f"{kind} index has no option 'codes': only a flat index's exact scan reads them")
         encoding = {name: options.pop(name) for name in (*cls.shared_options, *ENCODING_OPTIONS) if name in options}
         encoder = make_encoder(**encoding)
         find_kind(kind).build(
