@@ -206,7 +206,7 @@ class FlatIndex:
 
     def _rankings(self, values: np.ndarray, k: int, mask: np.ndarray | None) -> list[Ranking]:
         """By the low-precision scan where it pays and by the plain one else: the results are the same."""
-        if not self._low_precision(values, mask):
+        if not self._low_precision(values, k, mask):
             return self._plain_rankings(values, k, mask)
         shards = scan.Shards(self._starts, self._shard, self._codes, self.score_kind)
         answers = scan.search(shards, values, min(k, len(self)), mask, scan.threads())
@@ -318,11 +318,11 @@ class FlatIndex:
             raise SetupError(f"{self.path}: device is {self.device}, but torch finds no CUDA device: use device=cpu")
         return self.device != "auto" or torch.cuda.is_available()
 
-    def _low_precision(self, values: np.ndarray, mask: np.ndarray | None) -> bool:
+    def _low_precision(self, values: np.ndarray, k: int, mask: np.ndarray | None) -> bool:
         """Whether to scan codes: the CPU can (`scan.available`), the numbers are in range (`scan.suits`), and it pays.
 
         Loading the compiled loops takes most of a second: plain searches go on until they have cost as much. Making codes
-        on the fly pays for some queries at once over most of the rows, reading them from files for any that are not few.
+        on the fly pays for some queries at once over most of the rows; reading them from files pays for any.
         """
         if self.scan == "plain" or self._on_torch or not scan.suits(self.dim, self._max_norm, values):
             return False
@@ -330,7 +330,9 @@ class FlatIndex:
             return True
         rows = int(self._starts[-1] if mask is None else np.count_nonzero(mask))
         least = scan.FEW_ROWS if self._has_codes else scan.MOST_ROWS
-        if rows < least * self._starts[-1] or (len(values) < scan.FEW_QUERIES and not self._has_codes):
+        if rows < max(least * self._starts[-1], scan.ROWS_PER_WANTED * k):
+            return False
+        if len(values) < scan.FEW_QUERIES and not self._has_codes:
             return False
         self._work += len(values) * rows * self.dim
         return self._work >= scan.LOADING_WORK and scan.available()

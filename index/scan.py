@@ -37,6 +37,9 @@ LOADING_WORK = 1 << 33
 #: For fewer queries at once, making codes on the fly costs more than it saves.
 FEW_QUERIES = 16
 
+#: For long lists the scan pays from so many rows for each wanted one: else most of the time goes into the lists.
+ROWS_PER_WANTED = 128
+
 #: Shares of the rows below which gathering the allowed ones is faster: from codes in files, and made on the fly.
 FEW_ROWS, MOST_ROWS = 1 / 32, 1 / 2
 

@@ -218,18 +218,19 @@ def test_the_rule(tmp_path, monkeypatch):
     """Codes are scanned where that pays: not for a little work, a few queries without files, narrow filters, odd numbers."""
     plain, coded = build(tmp_path / "p"), build(tmp_path / "c", codes=True)
     many, one = np.zeros((64, 64), np.float32), np.zeros((1, 64), np.float32)
-    assert not coded._low_precision(many, None)  # little work so far
+    assert not coded._low_precision(many, 2, None)  # little work so far
     for index in (plain, coded):
         index._work = scan.LOADING_WORK
-    assert coded._low_precision(many, None)
-    assert plain._low_precision(many, None)
-    assert coded._low_precision(one, None)
-    assert not plain._low_precision(one, None)
-    narrow = np.arange(900) < 90
-    assert coded._low_precision(many, narrow)
-    assert not plain._low_precision(many, narrow)
-    assert not coded._low_precision(many, np.arange(900) < 9)
-    assert not coded._low_precision(many + np.float32(1e16), None)  # squares would leave float32's range
+    assert coded._low_precision(many, 2, None)
+    assert plain._low_precision(many, 2, None)
+    assert coded._low_precision(one, 2, None)
+    assert not plain._low_precision(one, 2, None)
+    narrow = np.arange(900) < 300
+    assert coded._low_precision(many, 2, narrow)
+    assert not plain._low_precision(many, 2, narrow)
+    assert not coded._low_precision(many, 2, np.arange(900) < 9)
+    assert not coded._low_precision(many + np.float32(1e16), 2, None)  # squares would leave float32's range
     assert not scan.suits(24, 1.0, many[:, :24])
+    assert not coded._low_precision(many, 20, None)  # lists too long for so few rows
     monkeypatch.setattr(scan, "available", lambda: False)
-    assert not coded._low_precision(many, None)
+    assert not coded._low_precision(many, 2, None)
