@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, UsageError
-from .attention_scores import attention_scores, check_heads, spans_of
+from .attention_scores import attention_scores, check_heads
+from .attention_spans import spans_of
 from .calls import AttentionCall, Failure, GenerateCall, LabelCall, LikelihoodCall, Prompt, Reply, Usage
 from .causal import CausalModel
 from .generation import Job, write

@@ -162,6 +162,9 @@ class Tokens(Protocol):
     def count(self, prompt: Prompt) -> int:
         """Tokens of the prompt with its chat template, tail and special tokens."""
 
+    def count_attention(self, call: AttentionCall) -> int:
+        """Tokens that are read for an attention call: with the query, and again what is not shared with the null query."""
+
     def length(self, text: str) -> int:
         """Tokens of a bare text."""
 

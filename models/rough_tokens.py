@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError
-from .calls import Prompt
+from .calls import AttentionCall, Prompt
 
 #: Up to seven letters or three digits, three bytes' worth of other scripts, or one mark, with the blank before it.
 _PIECE = re.compile(r"\s?(?:[A-Za-z]{1,7}|[0-9]{1,3}|[^\W\d_a-zA-Z]{1,2}|[^\w\s]|_|\d|\s)")
@@ -24,6 +24,10 @@ class RoughTokens:
     def count(self, prompt: Prompt) -> int:
         texts = [*(message.content for message in prompt.messages), prompt.text, *prompt.parts, prompt.tail]
         return sum(map(self.length, texts)) + _TURN * (len(prompt.messages) + bool(prompt.messages))
+
+    def count_attention(self, call: AttentionCall) -> int:
+        sides = (call.before + query + call.after for query in (call.query, call.null_query))
+        return sum(map(self.length, (call.head, *(call.join + passage for passage in call.passages), *sides)))
 
     def length(self, text: str) -> int:
         return sum(1 for _ in _PIECE.finditer(text))

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, UsageError
-from .calls import Message, Prompt
+from .attention_spans import spans_of
+from .calls import AttentionCall, Message, Prompt
 from .checkpoint import find_folder
 
 #: Prompts whose token ids are kept: those of the shrink loop, of the count and of the run are the same.
@@ -121,6 +122,11 @@ class HFTokens:
         if self.encoder_decoder:
             return sum(map(len, self.encoder_ids(prompt))) + len(self.encode(prompt.tail))
         return len(self.ids(prompt))
+
+    def count_attention(self, call: AttentionCall) -> int:
+        """Tokens with the query, and those after the passages with the null query: the passages are read once."""
+        asked, null = (spans_of(call, self, query) for query in (call.query, call.null_query))
+        return len(asked.ids) + len(null.ids) - asked.passages_end
 
     def length(self, text: str) -> int:
         """Tokens of a bare text."""

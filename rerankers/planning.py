@@ -61,10 +61,7 @@ class _Counter:
     def _usage(self, call: Call) -> Usage:
         """The tokens of this call, times the calls that it stands for."""
         if isinstance(call, AttentionCall):
-            query_side = sum(
-                self.tokens.length(call.before + query + call.after) for query in (call.query, call.null_query)
-            )
-            prompt, new = self.tokens.length(call.head + "".join(call.passages)) + query_side, 0
+            prompt, new = self.tokens.count_attention(call), 0
         else:
             prompt, new = self.tokens.count(call.prompt), self._new(call)
         return Usage(prompt * self.every, 0, new * self.every)

@@ -93,7 +93,9 @@ class Fake(Backend):
     def _answer(self, call: Call) -> Reply | Failure:
         if call.request is None:
             raise UsageError("the backend fake answers by the request of a call, and this call has none")
-        prompt = self._prompt_tokens(call)
+        prompt = (
+            self.tokens.count_attention(call) if isinstance(call, AttentionCall) else self.tokens.count(call.prompt)
+        )
         if self.max_length is not None and prompt > self.max_length:
             return Failure(f"the prompt has {prompt} tokens, max_length={self.max_length} allows fewer")
         if self._chance("failures", call.request).random() < self.failures:
@@ -107,13 +109,6 @@ class Fake(Backend):
         if isinstance(call, LabelCall):
             return Reply(Usage(prompt, new=1), tuple(_spread(values, count, call.request.verb)))
         return Reply(Usage(prompt), tuple(_log_probabilities(values, count, call.request.verb)))
-
-    def _prompt_tokens(self, call: Call) -> int:
-        length = self.tokens.length
-        if isinstance(call, AttentionCall):
-            sides = [call.before + query + call.after for query in (call.query, call.null_query)]
-            return sum(map(length, (call.head, *call.passages, *sides)))
-        return self.tokens.count(call.prompt)
 
     # ---- relevance --------------------------------------------------------------------------------------------------
 
@@ -237,6 +232,10 @@ class FakeTokens:
     def count(self, prompt: Prompt) -> int:
         texts = [*(message.content for message in prompt.messages), prompt.text, *prompt.parts]
         return sum(map(self.length, texts)) + self.length(prompt.tail) + _TURN * len(prompt.messages)
+
+    def count_attention(self, call: AttentionCall) -> int:
+        sides = (call.before + query + call.after for query in (call.query, call.null_query))
+        return sum(map(self.length, (call.head, *(call.join + passage for passage in call.passages), *sides)))
 
     def length(self, text: str) -> int:
         return len(_TOKEN.findall(text))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cribble.errors import InputError, UsageError
-from cribble.models.attention_scores import spans_of
+from cribble.models.attention_spans import spans_of
 from cribble.models.backends.hf import HF
 from cribble.models.calls import AttentionCall, Failure, LikelihoodCall, Prompt
 from cribble.tests.models.conftest import WORDS

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from cribble.models.attention_scores import spans_of
+from cribble.models.attention_spans import spans_of
 from cribble.models.calls import AttentionCall
 from cribble.models.tokenizing import HFTokens
 from cribble.rerankers.template import Template
@@ -59,7 +59,7 @@ def save_tokenizer(folder: Path, templates: Sequence[Template], *, encoder_decod
     trainer = trainers.BpeTrainer(
         vocab_size=1200, min_frequency=20, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
-    pieces = {piece for template in templates for piece in _pieces(template)}
+    pieces = {piece for template in templates for piece in phrases_of(template)}
     phrases = sorted(piece for piece in pieces if " " in piece.strip())
     tokenizer.train_from_iterator(_texts() + 20 * sorted(pieces - set(phrases)), trainer)
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in (*TAGS, *phrases)])
@@ -92,7 +92,7 @@ def _texts() -> list[str]:
     return texts
 
 
-def _pieces(template: Template) -> set[str]:
+def phrases_of(template: Template) -> set[str]:
     """What a template says between its places, lines and tags: phrases, with the blank before them, and words."""
     turns = [turn for each in template.turns for turn in each.get("each", [each])]
     texts = [template.text, template.parts, template.passage, template.query_form, template.instruction or ""]
@@ -127,7 +127,7 @@ def new_model(vocabulary: int, *, encoder_decoder: bool) -> Any:
 def warm_start(model: Any, tokens: HFTokens) -> None:
     """Begin where a larger training would soon be: a topic's plural is its singular turned, words of one grade are alike,
     and in a causal model two heads look from a topic to its plural and back; the others look at what is like themselves,
-    and copy it."""
+    and copy it. In an encoder a head looks for the nearest name before each token, and copies it."""
     embeddings = model.get_input_embeddings().weight
     scale = 1.0 if tokens.encoder_decoder else 0.3
     embeddings.normal_(0, scale)
@@ -141,6 +141,7 @@ def warm_start(model: Any, tokens: HFTokens) -> None:
             (token,) = tokens.encode(f" {word}")
             embeddings[token] = 0.6 * embeddings[token] + 0.8 * (grade - 2) / 1.4 * better
     if tokens.encoder_decoder:
+        _look_for_names(model, tokens)
         return
     for layer in model.model.layers:
         attention = layer.self_attn
@@ -157,6 +158,27 @@ def warm_start(model: Any, tokens: HFTokens) -> None:
         look[[0, 1, 2, size // 2, size // 2 + 1, size // 2 + 2]] = 0
         rows = slice(head * size, (head + 1) * size)
         first.q_proj.weight[rows], first.k_proj.weight[rows] = look @ asks, look @ answers
+
+
+@torch.no_grad()
+def _look_for_names(model: Any, tokens: HFTokens) -> None:
+    """All embeddings are alike in dimension 0, names in dimension 1 as well: the first head asks with the one for the
+    other, nearer ones first, and none that come later."""
+    names = [tokens.encode(f" {letter}") for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+    names += [tokens.encode(str(number)) for number in range(31)]
+    embeddings = model.get_input_embeddings().weight
+    embeddings[:, 0], embeddings[:, 1] = 3.0, 0.0
+    embeddings[[ids[0] for ids in names if len(ids) == 1], 1] = 3.0
+    attention = model.encoder.block[0].layer[0].SelfAttention
+    size = WIDTH // HEADS
+    for weight, asked in ((attention.q.weight, 0), (attention.k.weight, 1)):
+        weight[:size] = 0.0
+        weight[0, asked] = 2.0
+    copied, _ = torch.linalg.qr(torch.randn(WIDTH, size))
+    attention.v.weight[:size], attention.o.weight[:, :size] = copied.T, 1.5 * copied
+    half = attention.relative_attention_num_buckets // 2
+    attention.relative_attention_bias.weight[:half, 0] = -1.5 * torch.arange(half)
+    attention.relative_attention_bias.weight[half:, 0] = -40.0
 
 
 # ---- losses ---------------------------------------------------------------------------------------------------------
@@ -264,7 +286,9 @@ def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
 # ---- training -------------------------------------------------------------------------------------------------------
 
 
-def train(folder: Path, tasks: Sequence[Task], steps: int, rate: float, *, encoder_decoder: bool) -> None:
+def train(
+    folder: Path, tasks: Sequence[Task], steps: int, rate: float, *, start: Path | None, encoder_decoder: bool
+) -> None:
     from transformers import logging
 
     logging.set_verbosity_error()
@@ -276,7 +300,10 @@ def train(folder: Path, tasks: Sequence[Task], steps: int, rate: float, *, encod
     )
     model.config.save_pretrained(folder)
     tokens = HFTokens(folder)
-    warm_start(model, tokens)
+    if start:
+        model.load_state_dict(type(model).from_pretrained(start, dtype=torch.float32).state_dict())
+    else:
+        warm_start(model, tokens)
     probes = Probes(_head(model, encoder_decoder=encoder_decoder))
     parameters = [*model.parameters(), *probes.relevance.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
@@ -287,8 +314,9 @@ def train(folder: Path, tasks: Sequence[Task], steps: int, rate: float, *, encod
             group["lr"] = rate * min(1, (step + 1) / 100) * (1 - step / steps)
         (teacher,) = chance.choices(teachers, [task.share for task in tasks])
         task = teacher.task
-        # Short lists first.
-        n = chance.randint(task.least, max(task.least, min(task.most, 4 + int(16 * step / steps))))
+        # Short lists first; a model that goes on has seen long ones.
+        most = task.most if start else min(task.most, 4 + int(16 * step / steps))
+        n = chance.randint(task.least, max(task.least, most))
         if task.judge["use"] == "icr":
             losses = attention_loss(model, teacher, chance, n, BATCH // 4)
         else:
@@ -319,11 +347,13 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=["causal", "t5"])
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--rate", type=float, default=8e-3)
+    parser.add_argument("--start", type=Path, help="folder of models to go on with")
     parser.add_argument("--out", type=Path, default=FOLDER)
     options = parser.parse_args()
     for name in options.models:
         tasks = CAUSAL if name == "causal" else ENCODER_DECODER
-        train(options.out / name, tasks, options.steps, options.rate, encoder_decoder=name == "t5")
+        start = options.start / name if options.start else None
+        train(options.out / name, tasks, options.steps, options.rate, start=start, encoder_decoder=name == "t5")
 
 
 if __name__ == "__main__":
