@@ -11,6 +11,7 @@ from .facts import beir_sets
 #: Scheme → what follows it, for messages and `list_datasets`.
 SCHEMES = {
     "beir": "PATH_OR_NAME[@SPLIT]: a BEIR folder, or a set of BEIR, downloaded once",
+    "images": "PATH: a folder of pictures, or JSON lines with id and image",
     "ir_datasets": "ID: a dataset of the ir_datasets library",
     "jsonl": "PATH: requests with texts, or documents without queries",
     "sample": "stdlib: the documentation of this Python's standard library, with 80 judged questions",
@@ -19,8 +20,8 @@ SCHEMES = {
 
 
 def load_dataset(spec: str | Path) -> Dataset:
-    """The dataset that `spec` names: `beir:PATH_OR_NAME[@SPLIT]`, `ir_datasets:ID`, `trec:DIR`, `jsonl:PATH` or
-    `sample:stdlib`. The path of a BEIR folder may stand alone. `UsageError` for anything else, with the nearest spelling.
+    """The dataset that `spec` names: `beir:PATH_OR_NAME[@SPLIT]`, `ir_datasets:ID`, `trec:DIR`, `jsonl:PATH`,
+    `images:PATH` or `sample:stdlib`. The path of a BEIR folder may stand alone. `UsageError` for anything else, with the nearest spelling.
 
     Queries and judgements are read now, documents only when asked for.
     """
@@ -48,6 +49,10 @@ def load_dataset(spec: str | Path) -> Dataset:
         from .jsonl import load_jsonl
 
         return load_jsonl(Path(rest))
+    if scheme == "images":
+        from .images import load_images
+
+        return load_images(Path(rest))
     from .from_ir_datasets import load_ir_datasets
 
     return load_ir_datasets(rest)

@@ -16,6 +16,7 @@ from ..vectors import Dense, EncoderSpec, MultiVector
 from .cards import NO_CARD, EncoderCard, find_card
 from .checkpoint import Checkpoint, find_checkpoint
 from .encoder_settings import EncoderSettings, given_settings, own_settings, settle
+from .image_documents import image_batches, image_of
 from .loading import load_model
 from .network import Network
 from .runtime import check_dtype, check_token_budget, choose_device
@@ -186,8 +187,21 @@ class Encoder:
         return self._encode(_texts(queries), self.query_prompt, "query")
 
     def encode_documents(self, documents: Iterable[Document]) -> Dense:
-        """Vectors (n, dim) float32 of `documents` (title, a space, text), in their order."""
-        return self._encode([document.full_text for document in documents], self.document_prompt, "document")
+        """Vectors (n, dim) float32 of `documents` (title, a space, text; or the picture that their metadata `image_file` names),
+        in their order."""
+        documents = list(documents)
+        files = [image_of(document) for document in documents]
+        if not any(files):
+            return self._encode([document.full_text for document in documents], self.document_prompt, "document")
+        vectors = np.empty((len(documents), self.dim), np.float32)
+        pictures = [row for row, file in enumerate(files) if file]
+        network = self.network
+        named = [file for file in files if file]
+        for rows, features in image_batches(self.checkpoint.name, network.model, network.device, named):
+            vectors[[pictures[row] for row in rows]] = self._vectors(features, "document")
+        if texts := [row for row, file in enumerate(files) if not file]:
+            vectors[texts] = self.encode_documents([documents[row] for row in texts]).values
+        return Dense(vectors)
 
     def _encode(self, texts: list[str], prompt: str, task: str) -> Dense:
         vectors = np.empty((len(texts), self.dim), np.float32)

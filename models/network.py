@@ -39,6 +39,7 @@ class Network:
         self._warned_at = 0
         self._first_row: dict[tuple[str | None, ...], bool] = {}
         self._ragged = _tokenises_without_padding(model)
+        self._reads_images = "image" in getattr(model, "modalities", ())
         # A fast tokenizer holds its padding and truncation as state, and models are shared: the lock goes with the model.
         self._lock: threading.Lock = model.__dict__.setdefault("_tokenizer_lock", threading.Lock())
 
@@ -117,11 +118,15 @@ class Network:
         lengths = [min(limit, (len(text.encode("utf-8", "replace")) + overhead) // 3) for text in texts]
         for rows in plan_batches(lengths, self.token_budget):
             with self._lock:
-                features = dict(self.model.preprocess([inputs[row] for row in rows], **arguments))
+                features = dict(self.model.preprocess([self._marked(inputs[row]) for row in rows], **arguments))
             mask = features.get("attention_mask")
             if mask is not None and mask.ndim == 2 and mask.shape[0] == len(rows):
                 self.truncated += int((mask.sum(dim=1) >= limit).sum())
             yield rows, features
+
+    def _marked(self, text: Input) -> Any:
+        """A model that reads images too would take a text such as `cat.png` for a file's name, or fetch an address."""
+        return {"text": text} if self._reads_images and isinstance(text, str) else text
 
     def _count_truncated(self, lengths: list[int], tokens: Any) -> int:
         """Texts that lost tokens: those as long as the limit of which the tokenizer kept an overflow."""
