@@ -233,11 +233,10 @@ class AnnIndex(FlatIndex):
         for i, (query, mine) in enumerate(zip(queries, rows, strict=True)):
             there = mine >= 0
             mine = mine[there]
-            plus = np.float32(0) if added is None else added[i, there]
+            plus = np.zeros(len(mine), np.float32) if added is None else added[i, there]
             candidates = vectors[np.searchsorted(distinct, mine)]
             near = self._near(query, candidates, plus, k)
-            plus = plus[near] if added is not None else plus
-            scores = exact_scores(self.score_kind, query, candidates[near]) + plus
+            scores = exact_scores(self.score_kind, query, candidates[near]) + plus[near]
             found.append(self._ranked(scores, mine[near], k))
         return found
 
