@@ -105,13 +105,13 @@ def judged_pairs(dense: DenseRetriever, dataset: Dataset, fitting: Fitting) -> P
     """The best documents of each judged query, with its unit vector and what is relevant among them."""
     if dataset.qrels is None:
         raise InputError(f"{dataset.id} has no judgements to fit from")
-    if dense.opened.score_kind != "cosine":
-        raise UsageError(
-            f"{dense.index}: its scores are of the kind {dense.opened.score_kind}, and the adapter maps cosines: build the "
-            "index with similarity=cosine"
-        )
     judged = [query for query in dataset.queries if query.id in dataset.qrels]
     run = (dense % fitting.depth)(judged, exclude=dataset.exclusions())
+    if run.score_kind != "cosine":
+        raise UsageError(
+            f"{dense.label}: its scores are of the kind {run.score_kind}, and the adapter maps cosines: build the index with "
+            "similarity=cosine"
+        )
     vectors = unit_length(dense.query_vectors(judged).values)[0] if judged else np.zeros((0, dense.opened.dim))
     return _joined(run, vectors, dataset.qrels, fitting.rel)
 

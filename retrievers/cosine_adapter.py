@@ -59,13 +59,19 @@ class CosineAdapter(Retriever):
         return CosineMap.load(self.adapter)
 
     def retrieve(self, queries: list[Query], k: int) -> Run:
+        return self.retrieve_in(queries, k, Context())
+
+    def retrieve_in(self, queries: list[Query], k: int, context: Context) -> Run:
         dense: Any = self.of
-        self._check_index(dense.opened)
+        dense.opened.refuse_other_encoder(self.map.encoder)
         if not queries:
             checked: Run = dense.transform([], None, Context())
+            self._check_scores(checked)
             return Run.from_rankings([], **checked.facts(name=self.label, score_kind=self.score_kind))
         vectors = dense.query_vectors(queries)
         found: Run = dense.search_vectors(queries, vectors, min(k, dense.k + k - self.k))
+        self._check_scores(found)
+        found = found.drop(context.exclude).top(min(self.k, dense.k))
         parameters = self.map.parameters(unit_length(vectors.values)[0])
         threshold = self.map.threshold if self.threshold is None else self.threshold
         rankings = []
@@ -80,13 +86,12 @@ class CosineAdapter(Retriever):
         provenance = {**found.provenance, "filtered_out": cut, "queries_left_empty": without}
         return Run.from_rankings(rankings, name=self.label, score_kind=self.score_kind, provenance=provenance)
 
-    def _check_index(self, index: Any) -> None:
-        if index.score_kind != "cosine":
+    def _check_scores(self, run: Run) -> None:
+        if run.score_kind != "cosine":
             raise UsageError(
-                f"cosine-adapter maps cosines, and {index.path} has scores of the kind {index.score_kind}: build the index "
-                "with similarity=cosine"
+                f"cosine-adapter maps cosines, and {self.of.label} gives scores of the kind {run.score_kind}: build the index "
+                "with similarity=cosine, and search a two-level one with pq_weight=0"
             )
-        index.refuse_other_encoder(self.map.encoder)
 
 
 def keep_order(before: np.ndarray, after: np.ndarray) -> np.ndarray:

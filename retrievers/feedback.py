@@ -64,6 +64,11 @@ class Feedback(Retriever):
         """The dense retriever beneath."""
         return self.of.dense if isinstance(self.of, Feedback) else self.of
 
+    @property
+    def _limit(self) -> int:
+        """The least `k` of this and of what it is around."""
+        return min(self.k, self.of._limit if isinstance(self.of, Feedback) else self.dense.k)
+
     def children(self) -> Sequence[Stage]:
         return (self.of,)
 
@@ -74,8 +79,8 @@ class Feedback(Retriever):
         if not queries:
             return self.of.transform([], None, context).renamed(self.label)
         learned = self.learned(queries, context)
-        limit = min(self.k, self.of.k)  # type: ignore[attr-defined]
-        run: Run = self.dense.search_vectors(queries, learned.vectors, limit + k - self.k)
+        run: Run = self.dense.search_vectors(queries, learned.vectors, self._limit + k - self.k)
+        run = run.drop(context.exclude).top(self._limit)
         facts = run.facts(name=self.label, provenance={**run.provenance, **learned.provenance})
         return Run(run.query_ids, run.offsets, run.doc_ids, run.scores, **facts)
 

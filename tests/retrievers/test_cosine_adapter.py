@@ -61,6 +61,8 @@ def test_the_stage_keeps_what_reaches_the_threshold_in_the_retrievers_order(dens
     assert cut.provenance["queries_left_empty"] == sum(not cut.ids(q.id) for q in QUERIES) > 0
     few = CosineAdapter(dense, adapter, k=3)(QUERIES)
     assert [few.ids(q.id) for q in QUERIES] == [plain.ids(q.id)[:3] for q in QUERIES]
+    fewer = CosineAdapter(DenseByHash(dense.opened, k=2), adapter)(QUERIES, exclude={"q0": frozenset(["d1"])})
+    assert {len(fewer.ids(q.id)) for q in QUERIES} == {2}
 
 
 def test_a_map_without_a_network_is_a_global_threshold_on_the_cosine(dense, tmp_path):

@@ -127,6 +127,13 @@ class _Given(Retriever):
         return getattr(self.inner, name)
 
 
+def test_no_more_documents_than_any_part_gives(dense):
+    few = DenseByHash(dense.opened, k=4)
+    for stage in (DensePRF(few, k=9), DensePRF(DensePRF(few), k=9), DensePRF(DensePRF(dense, k=4), k=9)):
+        run = stage(QUERIES, exclude={"q1": frozenset(["d1"])})
+        assert {len(run.ids(query.id)) for query in QUERIES} == {4}
+
+
 def test_a_query_that_finds_nothing_keeps_its_vector(dense):
     everything = frozenset(dense.opened.texts.ids.to_pylist())
     for stage in (DensePRF(dense), RerankerFeedback(dense, ByNumber())):
