@@ -1,13 +1,13 @@
 """8-bit codes of vectors and of queries, and what they prove about inner products: the low-precision scan's files.
 
-A row x becomes x̂ = scale·c with whole numbers |c| ≤ 127 and scale = max|x| / 127; a query q likewise q̂ = s·a. Then
+A row x becomes x̂ = scale·c with whole numbers |c| <= 80 and scale = max|x| / 80; a query q likewise q̂ = s·a, |a| <= 127. Then
 
     |q·x - q̂·x̂| = |(q - q̂)·x̂ + q·(x - x̂)| <= ‖q - q̂‖·‖x̂‖ + ‖q‖·‖x - x̂‖      (Cauchy-Schwarz)
 
 and both residual norms are known, so a score has proved bounds that cost one addition. Everything is rounded to the safe
 side: float32 arithmetic adds less than 2^-19 of ‖q‖·‖x‖.
 
-codes.npy   uint8 (tiles, d / 4, 8, 4): c + 128 of eight rows side by side, four dimensions at a time, so that one register
+codes.npy   uint8 (tiles, d / 4, 8, 4): c + 80 of eight rows side by side, four dimensions at a time, so that one register
             holds the same four dimensions of eight rows
 bounds.npy  float32 (tiles, 4, 8): per row scale, ‖x - x̂‖, a bound of both ‖x‖ and ‖x̂‖, and for l2 -‖x‖² (else 0)
 
@@ -26,9 +26,6 @@ from .durable import write_array
 
 #: Codes are made for dimensions that fill whole registers.
 DIM_STEP = 32
-
-#: 255 · 128 < 2^15: the sum of a query's positive (or negative) numbers that meet in one 16-bit lane.
-_LANE_SUM = 128
 
 _SLACK = 2.0**-19
 
@@ -50,7 +47,7 @@ def encode(vectors: np.ndarray, similarity: str) -> tuple[np.ndarray, np.ndarray
 
 def write_codes(folder: Path, similarity: str) -> None:
     """Write `codes.npy` and `bounds.npy` beside the `vectors.npy` of a shard."""
-    codes, bounds = encode(np.load(folder / "vectors.npy", mmap_mode="r"), similarity)
+    codes, bounds = encode(np.load(folder / "vectors.npy", mmap_mode="c"), similarity)
     write_array(folder / "codes.npy", [codes], len(codes), codes.shape[1:], np.uint8)
     write_array(folder / "bounds.npy", [bounds], len(bounds), bounds.shape[1:], np.float32)
 
@@ -83,7 +80,7 @@ def query_codes(queries: np.ndarray, similarity: str) -> QueryCodes:
 
     wide = queries.astype(np.float64)
     count, dim = wide.shape
-    step = _steps(wide, kernel.STEPS)
+    step = _steps(wide, kernel.STEPS, kernel.LEVELS)
     codes = np.zeros((-(-count // kernel.QUERIES) * kernel.QUERIES, dim), np.int8)
     codes[:count] = np.rint(wide / step[:, None])
     squared = similarity == "l2"
@@ -91,7 +88,7 @@ def query_codes(queries: np.ndarray, similarity: str) -> QueryCodes:
     norm = np.linalg.norm(wide, axis=1)
     residual = np.linalg.norm(wide - step[:, None] * codes[:count], axis=1)
     terms = np.zeros((len(codes), kernel.TERMS), np.float32)
-    terms[:, 0].view(np.int32)[:] = 128 * codes.sum(1, dtype=np.int32)
+    terms[:, 0].view(np.int32)[:] = kernel.LEVELS * codes.sum(1, dtype=np.int32)
     terms[:count, 1] = factor * step
     terms[:count, 2] = factor * norm * (1 + _SLACK)
     terms[:count, 3] = factor * (residual + _SLACK * (norm + residual)) * (1 + _SLACK)
@@ -101,7 +98,7 @@ def query_codes(queries: np.ndarray, similarity: str) -> QueryCodes:
     return QueryCodes(codes, terms, wide, squares, (dim + 8) * 2.0**-21 if squared else 0.0)
 
 
-def _steps(queries: np.ndarray, meeting: int) -> np.ndarray:
+def _steps(queries: np.ndarray, meeting: int, levels: int) -> np.ndarray:
     """Per query (b, d) the finest step s (b,) for which |q / s| <= 127 and no 16-bit lane can overflow."""
     count, dim = queries.shape
     # A lane takes two neighbouring dimensions of every four, over `meeting` steps.
@@ -116,8 +113,9 @@ def _steps(queries: np.ndarray, meeting: int) -> np.ndarray:
         most: np.ndarray = sums.max(1)
         return most
 
-    step = np.maximum(np.abs(queries).max(1) / 127, fullest(lanes) / _LANE_SUM)
+    room = ((1 << 15) - 1) // (2 * levels)  # for its positive numbers, and for its negative ones
+    step = np.maximum(np.abs(queries).max(1) / 127, fullest(lanes) / room)
     step[step < 1e-30] = 1.0  # a zero query: all its codes are zero
-    while len(over := np.flatnonzero(fullest(np.rint(lanes / step[:, None, None])) > _LANE_SUM)):
+    while len(over := np.flatnonzero(fullest(np.rint(lanes / step[:, None, None])) > room)):
         step[over] *= 1.005
     return step

@@ -16,7 +16,7 @@ from ..ids import order_descending
 from ..records import Document, Ranking
 from ..registry import register
 from ..vectors import Dense, EncoderSpec
-from . import scan
+from . import scan, scan_loading
 from .build import build_index
 from .codes import DIM_STEP, read_codes
 from .exact import (
@@ -125,6 +125,8 @@ class FlatIndex:
             raise UsageError(
                 f"flat index: codes need a dimension that {DIM_STEP} divides, the encoder has {spec.dim}: build without"
             )
+        if codes:
+            scan_loading.start()  # what compiles now, searches find in numba's cache
         writer = FlatWriter(encode, spec.dim, similarity, storage, truncated, codes)
         options = {"similarity": similarity, "storage": storage, "codes": codes}
         plan = Plan("flat", corpus, shard_documents, options, spec)
@@ -319,9 +321,9 @@ class FlatIndex:
         return self.device != "auto" or torch.cuda.is_available()
 
     def _low_precision(self, values: np.ndarray, k: int, mask: np.ndarray | None) -> bool:
-        """Whether to scan codes: the CPU can (`scan.available`), the numbers are in range (`scan.suits`), and it pays.
+        """Whether to scan codes: the CPU can (`scan_loading.available`), the numbers are in range (`scan.suits`), and it pays.
 
-        Loading the compiled loops takes most of a second: plain searches go on until they have cost as much. Making codes
+        Loading the compiled loops takes a second: plain searches go on until they have cost as much. Making codes
         on the fly pays for some queries at once over most of the rows; reading them from files pays for any.
         """
         if self.scan == "plain" or self._on_torch or not scan.suits(self.dim, self._max_norm, values):
@@ -335,7 +337,7 @@ class FlatIndex:
         if len(values) < scan.FEW_QUERIES and not self._has_codes:
             return False
         self._work += len(values) * rows * self.dim
-        return self._work >= scan.LOADING_WORK and scan.available()
+        return self._work >= scan.LOADING_WORK and scan_loading.ready()
 
     @property
     def _scan(self) -> Nearest:

@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -51,18 +50,6 @@ Vectors = Callable[[int], np.ndarray]
 
 #: (number of a shard) → its codes and bounds (codes.py), or None where the index has none: they are then made on the fly.
 Codes = Callable[[int], tuple[np.ndarray, np.ndarray] | None]
-
-
-@cache
-def available() -> bool:
-    """Whether this CPU and installation can run the scan: x86-64 with AVX2 and F16C, numba compiling."""
-    try:
-        import llvmlite.binding
-        import numba
-    except ImportError:
-        return False
-    features = llvmlite.binding.get_host_cpu_features()
-    return bool(features.get("avx2") and features.get("f16c") and not vars(numba.config)["DISABLE_JIT"])
 
 
 def suits(dim: int, largest_norm: float, queries: np.ndarray) -> bool:

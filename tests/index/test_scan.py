@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 from cribble.errors import UsageError
-from cribble.index import codes, exact, scan
+from cribble.index import codes, exact, scan, scan_loading
 from cribble.index.flat import FlatIndex
 from cribble.records import Document
 from cribble.vectors import Dense, EncoderSpec
 
-pytestmark = pytest.mark.skipif(not scan.available(), reason="the CPU has no AVX2, or numba is off")
+pytestmark = pytest.mark.skipif(not scan_loading.available(), reason="the CPU has no AVX2, or numba is off")
 
 SIMILARITIES = ("dot", "cosine", "l2")
 
@@ -129,8 +133,8 @@ def test_products_cannot_overflow():
     coded = codes.query_codes(queries, "dot")
     extremes = np.concatenate([np.sign(queries), -np.sign(queries)]).astype(np.float32)
     tiles, bounds = codes.encode(extremes, "dot")
-    packed = tiles.transpose(0, 2, 1, 3).reshape(16, 64).astype(np.int64) - 128
-    assert np.abs(packed).min() == 127
+    packed = tiles.transpose(0, 2, 1, 3).reshape(16, 64).astype(np.int64) - kernel.LEVELS
+    assert np.abs(packed).min() == kernel.LEVELS
     held = scan._Lists(8, 100, 90)
     kernel.scan(
         tiles, bounds, 0, np.empty(0, bool), coded.codes, coded.terms, coded.gap, 90,
@@ -139,7 +143,7 @@ def test_products_cannot_overflow():
     middle = (held.upper[:, :16].astype(np.float64) + held.lower[:, :16]) / 2
     products = coded.codes.astype(np.int64) @ packed.T
     step = coded.terms[:, 1].astype(np.float64)
-    assert np.allclose(middle, products * step[:, None] / 127, rtol=1e-4, atol=1e-3)
+    assert np.allclose(middle, products * step[:, None] / kernel.LEVELS, rtol=1e-4, atol=1e-3)
     assert (np.abs(coded.codes).max(axis=1) >= 8).all()  # the finest step that is safe, not a useless one
 
 
@@ -162,8 +166,10 @@ def test_kth_largest():
 
 # ---- through the index -----------------------------------------------------------------------------------------------
 
-VECTORS = drawn(np.random.default_rng(5), 900, 64)
+VECTORS = np.random.default_rng(5).standard_normal((900, 64)).astype(np.float32)
 VECTORS[200:260] = VECTORS[7]
+VECTORS[300:310] *= 3
+VECTORS[400] = 0
 
 
 def build(path, vectors=VECTORS, **options):
@@ -194,7 +200,7 @@ def test_an_index_answers_alike_whatever_it_scans(tmp_path, similarity, with_cod
 
 
 def test_codes_are_files_of_stated_size_that_are_read(tmp_path):
-    plain, coded = build(tmp_path / "p"), build(tmp_path / "c", codes=True)
+    plain, coded = build(tmp_path / "p", similarity="dot"), build(tmp_path / "c", similarity="dot", codes=True)
     assert coded.manifest.options["codes"] is True
     assert plain.manifest.options["codes"] is False
     more = sum(f["bytes"] for f in coded.manifest.files.values()) - sum(
@@ -219,6 +225,8 @@ def test_the_rule(tmp_path, monkeypatch):
     plain, coded = build(tmp_path / "p"), build(tmp_path / "c", codes=True)
     many, one = np.zeros((64, 64), np.float32), np.zeros((1, 64), np.float32)
     assert not coded._low_precision(many, 2, None)  # little work so far
+    while not scan_loading.ready():
+        time.sleep(0.1)
     for index in (plain, coded):
         index._work = scan.LOADING_WORK
     assert coded._low_precision(many, 2, None)
@@ -232,5 +240,28 @@ def test_the_rule(tmp_path, monkeypatch):
     assert not coded._low_precision(many + np.float32(1e16), 2, None)  # squares would leave float32's range
     assert not scan.suits(24, 1.0, many[:, :24])
     assert not coded._low_precision(many, 20, None)  # lists too long for so few rows
-    monkeypatch.setattr(scan, "available", lambda: False)
+    monkeypatch.setattr(scan_loading, "ready", lambda: False)
     assert not coded._low_precision(many, 2, None)
+
+
+def test_nobody_waits_long_for_the_compiler(tmp_path):
+    """With an empty cache a search is told after two seconds to take the plain scan, and later ones use the compiled one."""
+    program = """
+import time
+from cribble.index import scan_loading
+scan_loading.available()  # imports numba
+begun = time.monotonic()
+scan_loading.ready()
+waited = time.monotonic() - begun
+while not scan_loading.ready():
+    time.sleep(0.05)
+begun = time.monotonic()
+assert scan_loading.ready()
+print(waited, time.monotonic() - begun)
+"""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    first, later = map(float, done.stdout.split())
+    assert first < scan_loading.LONGEST_WAIT + 10  # the rest is the machine's other work
+    assert later < 0.5
+    assert list((tmp_path / "cache").rglob("*.nbc"))  # the next process finds the machine code
