@@ -57,7 +57,7 @@ def index(
     out: Annotated[Path, typer.Option(help="Folder of the index.")],
     retriever: Annotated[str, typer.Option(help="bm25 or dense; `cribble list retrievers`.")],
     kind: Annotated[
-        str | None, typer.Option("--index", help="Kind of a dense index: flat (exact), ivf-flat, hnsw, two-level, …")
+        str | None, typer.Option("--index", help="Kind of a dense index, flat by default; `cribble list indexes`.")
     ] = None,
     model: ModelOption = None,
     set_: Set = None,
@@ -269,7 +269,7 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            help="datasets, retrievers, rerankers, strategies, judges, backends, templates, models, measures, fusions, configs."
+            help="datasets, retrievers, indexes, rerankers, strategies, judges, backends, templates, models, measures, fusions, configs."
         ),
     ],
     json: Json = False,

@@ -27,6 +27,7 @@ logger = logging.getLogger("cribble")
 #: What can be listed; those with a room list what is registered there.
 _ROOMS = {
     "retrievers": "retrievers",
+    "indexes": "index",
     "rerankers": "rerankers",
     "strategies": "rerankers/strategies",
     "judges": "rerankers/judges",

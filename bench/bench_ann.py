@@ -1,6 +1,6 @@
 """Approximate index kinds: recall@10 against exact search, bytes a document and queries a second on one thread.
 
-    python -m cribble.bench.bench_ann [--synthetic 500000] [--kinds hnsw ivf-pq] [--out FOLDER]
+    python -m cribble.bench.bench_ann [--synthetic 100000] [--kinds hnsw ivf-pq] [--out FOLDER]
     python -m cribble.bench.bench_ann --data FOLDER --cache FOLDER [--documents 60000]
 
 The first makes unit vectors of 384 dimensions in 2,000 clusters with a 1/i spectrum. The second takes MiniLM's vectors of
@@ -129,7 +129,7 @@ def exact_rows(vectors: np.ndarray, queries: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--synthetic", type=int, default=500_000)
+    parser.add_argument("--synthetic", type=int, default=100_000)
     parser.add_argument("--data", type=Path, help="folder of BEIR folders: MiniLM's vectors instead of synthetic ones")
     parser.add_argument("--cache", type=Path, help="where the encoded vectors are kept")
     parser.add_argument("--documents", type=int, default=60_000)

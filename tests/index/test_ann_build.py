@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from cribble.errors import UsageError
+from cribble.errors import InputError, UsageError
 from cribble.index.ann_rules import BUILD_OPTIONS, recipe
 from cribble.index.changes import add_documents, compact_index, delete_documents
 from cribble.index.opening import find_kind, index_kinds, open_index
@@ -171,6 +172,13 @@ def test_bytes_per_document_are_counted(tmp_path):
     counts = build("two-level", tmp_path / "i", m=8, bits=8, storage="float16").manifest.counts
     assert counts["ann_bytes_per_document"] == pytest.approx(8 + 256 * DIM * 4 / N, abs=2)
     assert counts["vector_bytes_per_document"] == 2 * DIM
+
+
+def test_another_encoder_is_refused_with_both_values(tmp_path):
+    index = build("pq", tmp_path / "i", VECTORS[:100])
+    for call in (lambda spec: open_index(index.path, spec=spec), index.refuse_other_encoder):
+        with pytest.raises(InputError, match=r"encoder\.pooling: 'cls' asked for, '' recorded"):
+            call(replace(index.manifest.encoder, pooling="cls"))
 
 
 def test_the_retriever_knows_all_kinds_of_vectors():
