@@ -36,13 +36,18 @@ def selected_rows(
     if deny is not None:
         mask[_rows_of(texts, deny, "denied")] = False
     if where is not None:
-        if texts.metadata is None:
-            raise UsageError(f"{texts.root}: where={where!r}: no document of the index has metadata")
         met = np.zeros(len(mask), bool)
-        met[texts.metadata.rows(where)] = True
+        met[rows_where(texts, where)] = True
         mask &= met
     mask[texts.deleted] = False
     return mask
+
+
+def rows_where(texts: TextStore, where: str) -> np.ndarray:
+    """The rows (m,) int64 that meet the condition `where`; those of the last conditions are remembered."""
+    if texts.metadata is None:
+        raise UsageError(f"{texts.root}: where={where!r}: no document of the index has metadata")
+    return texts.metadata.rows(where)
 
 
 def _rows_of(texts: TextStore, ids: Collection[str], what: str) -> np.ndarray:

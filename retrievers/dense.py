@@ -158,6 +158,7 @@ class DenseRetriever(Indexed, Retriever):
         return Run.from_rankings(rankings, name=self.label, score_kind=self._scores_are())
 
     def retrieve(self, queries: list[Query], k: int) -> Run:
+        self.check_filters()
         if not queries:
             self.opened.refuse_other_encoder(self.encoder.spec)
             return Run.from_rankings([], name=self.label, score_kind=self._scores_are())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from ..errors import SetupError, UsageError, suggest
 from ..index.build import fingerprint
 from ..index.changes import Change, add_documents, compact_index, count_additions, delete_documents, tidy
+from ..index.filtering import rows_where
 from ..index.manifest import MANIFEST, read_manifest
 from ..models.encoders import ENCODING_OPTIONS
 from ..records import TextSource
@@ -119,6 +120,11 @@ class Indexed:
     def filters(self) -> dict[str, Any]:
         """`allow`, `deny` and `where` as the index's `search` takes them, read at first use."""
         return read_filters(self)
+
+    def check_filters(self) -> None:
+        """Raise for a file of ids or a condition that can't be used, before a model is loaded."""
+        if "where" in self.filters:
+            rows_where(self.opened.texts, self.filters["where"])
 
     def add(self, dataset: Dataset, *, replacing: bool = False, dry_run: bool = False) -> Change:
         """Add a dataset's documents by the recorded encoder; see `index.changes.add_documents`."""

@@ -159,6 +159,19 @@ def test_everything_can_be_deleted_and_added_again(tmp_path):
     same(open_index(path), build_flat(tmp_path / "j", DOCUMENTS[:5]))
 
 
+def test_a_changed_index_is_built_over_without_a_trace(tmp_path):
+    path = tmp_path / "i"
+    build_flat(path, DOCUMENTS)
+    delete_documents(path, ["d1"])
+    add(path, [Document("x", "sea")])
+    with pytest.raises(SetupError, match="an index is here already"):
+        build_flat(path, DOCUMENTS)
+    build_flat(path, DOCUMENTS, overwrite=True)
+    build_flat(tmp_path / "j", DOCUMENTS)
+    assert tree(path) == tree(tmp_path / "j")
+    same(open_index(path), open_index(tmp_path / "j"))
+
+
 def test_dry_runs_change_nothing(tmp_path):
     path = tmp_path / "i"
     build_flat(path, DOCUMENTS)
