@@ -37,10 +37,13 @@ if TYPE_CHECKING:
     from .rerankers.first import First as First
     from .rerankers.maxsim import MaxSim as MaxSim
     from .retrievers.bm25 import BM25 as BM25
+    from .retrievers.cosine_adapter import CosineAdapter as CosineAdapter
     from .retrievers.dense import DenseRetriever as DenseRetriever
+    from .retrievers.dense_prf import DensePRF as DensePRF
     from .retrievers.given import Given as Given
     from .retrievers.hybrid import Hybrid as Hybrid
     from .retrievers.opening import open_retriever as open_retriever
+    from .retrievers.reranker_feedback import RerankerFeedback as RerankerFeedback
     from .stage import rrf as rrf
 
 __version__ = "0.1.0"
@@ -48,9 +51,11 @@ __version__ = "0.1.0"
 #: Public name → the module that has it (PEP 562).
 _HOMES = {
     "BM25": "retrievers.bm25",
+    "CosineAdapter": "retrievers.cosine_adapter",
     "CribbleError": "errors",
     "CrossEncoder": "rerankers.cross_encoder",
     "Dataset": "corpora",
+    "DensePRF": "retrievers.dense_prf",
     "DenseRetriever": "retrievers.dense",
     "Document": "records",
     "Encoder": "models.encoder",
@@ -62,6 +67,7 @@ _HOMES = {
     "Query": "records",
     "RankedResults": "rerankers.facade",
     "Reranker": "rerankers.facade",
+    "RerankerFeedback": "retrievers.reranker_feedback",
     "Run": "records",
     "compare": "eval",
     "evaluate": "eval",
