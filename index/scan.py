@@ -189,7 +189,7 @@ def _exact(
     exact = np.empty((len(held.count), width), np.float32)
     wanted = np.zeros((len(held.count), width), np.uint8)
     squared = int(shards.similarity == "l2")
-    sums = [np.empty(kernel.SUM_LANES) for _ in range(workers)]
+    sums = [np.empty(1) for _ in range(workers)]
 
     def score(number: int, room: np.ndarray) -> None:
         first, last = (int(start) for start in shards.starts[number : number + 2])

@@ -173,7 +173,7 @@ def _prefetch(typing: Any, address: Any, size: Any) -> Any:
 
 
 def _lane_sums(storage: ir.Type) -> Any:
-    """The intrinsic that sums the terms of the exact score of one stored row in SUM_LANES lanes."""
+    """The intrinsic that sums the terms of the exact score of one stored row: SUM_LANES lanes, then halves."""
 
     @intrinsic
     def sums(typing: Any, row: Any, query: Any, blocks: Any, squared: Any, out: Any) -> Any:
@@ -204,8 +204,14 @@ def _lane_sums(storage: ir.Type) -> Any:
             block.add_incoming(builder.add(block, _constant(1)), body)
             builder.branch(head)
             builder.position_at_end(after)
-            kept = builder.store(total, builder.inttoptr(out, wide.as_pointer()))
-            kept.align = 8
+            width = SUM_LANES
+            while width > 1:
+                width //= 2
+                halves = [ir.Constant(ir.VectorType(_INT, width), list(range(a, a + width))) for a in (0, width)]
+                left, right = (builder.shuffle_vector(total, total, half) for half in halves)
+                total = builder.fadd(left, right)
+            summed = builder.extract_element(total, ir.Constant(_INT, 0))
+            builder.store(summed, builder.inttoptr(out, _DOUBLE.as_pointer()))
             return _constant(0)
 
         return signature, generate
@@ -330,6 +336,8 @@ def scan(
     and `out` (QUERIES, LANES) are room for the work.
     """
     dim = queries.shape[1]
+    at_codes, at_queries, at_bounds = codes.ctypes.data, queries.ctypes.data, bounds.ctypes.data
+    at_terms, at_out = terms.ctypes.data, out.ctypes.data
     for tile in range(codes.shape[0]):
         keep = np.int64(0xFF)
         if allowed.size:
@@ -341,8 +349,8 @@ def scan(
         keep *= 0x01010101
         for j in range(0, queries.shape[0], QUERIES):
             good = _products(
-                codes.ctypes.data + tile * LANES * dim, queries.ctypes.data + j * dim, dim, dim // (4 * STEPS),
-                bounds.ctypes.data + tile * 16 * LANES, terms.ctypes.data + j * 4 * TERMS, out.ctypes.data,
+                at_codes + tile * LANES * dim, at_queries + j * dim, dim, dim // (4 * STEPS),
+                at_bounds + tile * 16 * LANES, at_terms + j * 4 * TERMS, at_out,
             )  # fmt: skip
             good &= keep
             while good:
@@ -404,15 +412,16 @@ def exact_sums(
     """Score the wanted (1) rows of first..last, whose vectors lie at `address`; they are then known (2).
 
     `queries` are float64 (b, d); lists hold ascending row numbers. The sums are those of `exact.exact_scores`;
-    `sums` float64 (SUM_LANES,) is room for them.
+    `sums` float64 (1,) is room for one.
     """
     size = 2 if is_half else 4
+    at_queries, at_sums = queries.ctypes.data, sums.ctypes.data
     for q in range(count.shape[0]):
         begin, end = 0, count[q]
         while begin < end:
             middle = (begin + end) >> 1
             begin, end = (middle + 1, end) if rows[q, middle] < first else (begin, middle)
-        query = queries.ctypes.data + q * dim * 8
+        query = at_queries + q * dim * 8
         for i in range(begin, count[q]):
             if rows[q, i] >= last:
                 break
@@ -425,13 +434,8 @@ def exact_sums(
             if ahead < count[q] and rows[q, ahead] < last:
                 _prefetch(address + (rows[q, ahead] - first) * dim * size, dim * size)
             if is_half:
-                _half_sums(row, query, dim // SUM_LANES, squared, sums.ctypes.data)
+                _half_sums(row, query, dim // SUM_LANES, squared, at_sums)
             else:
-                _float_sums(row, query, dim // SUM_LANES, squared, sums.ctypes.data)
-            half = SUM_LANES // 2
-            while half:
-                for lane in range(half):
-                    sums[lane] += sums[lane + half]
-                half //= 2
+                _float_sums(row, query, dim // SUM_LANES, squared, at_sums)
             exact[q, i] = np.float32(0.0 - sums[0] if squared else sums[0] + 0.0)
             wanted[q, i] = 2
