@@ -88,6 +88,7 @@ def retrieve_run(
     retriever: str | None = None,
 ) -> Answer:
     """Search the index with the dataset's queries; write the run to `out`. See `over_index` for `retriever`."""
+    from .configs.building import over_index
     from .pipeline import run_pipeline
 
     stage = over_index(index, retriever, {"k": k} | options)
@@ -98,23 +99,6 @@ def retrieve_run(
         return retrieval_estimate(data, index, k)
     done = run_pipeline(stage, data, name=run_name(out))
     return _written(done.run, out, data, done.seconds, stage.texts())
-
-
-def over_index(index: str | Path, retriever: str | None, options: dict[str, Any]) -> Stage:
-    """The retriever that searches the index; or `retriever`, such as dense-prf, around it. `options` are those of the
-    outermost; one around it gets those of the index's own under `of`, and others' as a config has them.
-    """
-    from .configs.building import build_pipeline
-    from .retrievers.opening import open_retriever
-
-    if retriever is None:
-        return open_retriever(index, **options)
-    inner = {} if options.get("of") is None else options["of"]
-    if not isinstance(inner, dict):
-        raise UsageError(f"of is {inner!r}: it is the index's own retriever here, set its options as of.NAME=VALUE")
-    own = open_retriever(index, **inner)
-    of = {"use": own.registered_name, "index": str(index)} | inner
-    return build_pipeline([{"use": retriever} | options | {"of": of}], None, Path(), {})
 
 
 def rerank_run(
@@ -351,6 +335,8 @@ def search_text(where: str, text: str, k: int, options: dict[str, Any], retrieve
         raise UsageError(f"--k {k}: expected at least 1")
     pipeline: Stage
     if Path(where).is_dir():
+        from .configs.building import over_index
+
         pipeline = over_index(where, retriever, options)
     else:
         from .configs.experiment import first_pipeline

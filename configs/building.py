@@ -16,6 +16,7 @@ from ..corpora.dataset import Dataset
 from ..errors import UsageError, suggest
 from ..registry import entries, find, make, option_names
 from ..retrievers.indexed import Indexed
+from ..retrievers.opening import open_retriever
 from ..stage import Reranker, Stage
 
 logger = logging.getLogger("cribble")
@@ -40,6 +41,20 @@ def build_pipeline(
     for stage in built[1:]:
         pipeline = pipeline >> stage
     return pipeline
+
+
+def over_index(index: str | Path, retriever: str | None, options: dict[str, Any]) -> Stage:
+    """The retriever that searches the index; or `retriever`, such as dense-prf, around it. `options` are those of the
+    outermost; one around it gets those of the index's own under `of`, and others' as a config has them.
+    """
+    if retriever is None:
+        return open_retriever(index, **options)
+    inner = {} if options.get("of") is None else options["of"]
+    if not isinstance(inner, dict):
+        raise UsageError(f"of is {inner!r}: it is the index's own retriever here, set its options as of.NAME=VALUE")
+    own = open_retriever(index, **inner)
+    of = {"use": own.registered_name, "index": str(index)} | inner
+    return build_pipeline([{"use": retriever} | options | {"of": of}], None, Path(), {})
 
 
 def check_stages(stages: Sequence[Mapping[str, Any]]) -> None:

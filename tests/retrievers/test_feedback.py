@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from cribble.commands import over_index
-from cribble.configs.building import check_stages
+from cribble.configs.building import check_stages, over_index
 from cribble.configs.schema import parse_config
 from cribble.errors import UsageError
 from cribble.estimate import config_estimate
