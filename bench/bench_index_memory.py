@@ -126,6 +126,8 @@ def main() -> None:
             f"{(row['peak'] - row['before']) / 1e6:>10.0f} {row['private'] / 1e6:>11.0f} {count / row['seconds']:>8,.0f}"
         )
     first, last = rows[0], rows[-1]
+    if len(rows) == 1:
+        return
     print(
         f"{last['documents'] / first['documents']:.0f} times the documents take {last['peak'] / first['peak']:.2f} times "
         f"the peak memory and {(last['peak'] - last['before']) / (first['peak'] - first['before']):.2f} times the growth"
