@@ -60,7 +60,7 @@ def compare(folder: Path, options: argparse.Namespace) -> int:
         build(folder, options.vectors)
     stored, on_the_fly = FlatIndex.open(folder, verify=False), FlatIndex.open(folder, verify=False)
     on_the_fly._has_codes = False
-    on_the_fly._codes = lambda number: None  # type: ignore[assignment, misc]
+    on_the_fly._codes = lambda number: None  # type: ignore[assignment]
     stored.scan = on_the_fly.scan = "int8"
     matrix = stored.vectors(np.arange(len(stored)))
     queries = next(synthetic(max(options.batches), seed=1))
