@@ -29,7 +29,7 @@ def add_commands(app: typer.Typer, settings: Callable[[list[str] | None], dict[s
         json: Json = False,
     ) -> None:
         """Add a dataset's documents to an index. A killed addition goes on where it stopped when run again."""
-        from .change_commands import add_dataset
+        from .commands.changes import add_dataset
 
         options = settings(set_) | ({"model": model} if model is not None else {})
         with Envelope("add", json) as envelope:
@@ -49,7 +49,7 @@ def add_commands(app: typer.Typer, settings: Callable[[list[str] | None], dict[s
         json: Json = False,
     ) -> None:
         """Delete documents from an index by id. `cribble compact` gives their room on the disk back."""
-        from .change_commands import delete_ids
+        from .commands.changes import delete_ids
 
         with Envelope("delete", json) as envelope:
             envelope.show(delete_ids(index, ids or [], from_, ignore_unknown=ignore_unknown, dry_run=dry_run))
@@ -57,7 +57,7 @@ def add_commands(app: typer.Typer, settings: Callable[[list[str] | None], dict[s
     @app.command()
     def compact(index: Index, dry_run: DryRun = False, json: Json = False) -> None:
         """Rewrite an index without its deleted documents, and join small shards. Nothing is encoded."""
-        from . import change_commands
+        from .commands import changes
 
         with Envelope("compact", json) as envelope:
-            envelope.show(change_commands.compact(index, dry_run=dry_run))
+            envelope.show(changes.compact(index, dry_run=dry_run))

@@ -66,7 +66,7 @@ def index(
     json: Json = False,
 ) -> None:
     """Build an index of a dataset's documents. A killed build goes on where it stopped when run again."""
-    from .commands import index_dataset
+    from .commands.runs import index_dataset
 
     named = {"model": model, "kind": kind}
     options = _settings(set_) | {name: value for name, value in named.items() if value is not None}
@@ -86,7 +86,7 @@ def retrieve(
     json: Json = False,
 ) -> None:
     """Search an index with a dataset's queries and write the run."""
-    from .commands import retrieve_run
+    from .commands.runs import retrieve_run
 
     with Envelope("retrieve", json) as envelope:
         envelope.show(retrieve_run(index, dataset, out, k, _settings(set_), dry_run=dry_run, retriever=retriever))
@@ -112,7 +112,7 @@ def rerank(
     json: Json = False,
 ) -> None:
     """Put a run's candidates into a better order."""
-    from .commands import rerank_run
+    from .commands.runs import rerank_run
 
     options = _settings(set_)
     if backend is not None:
@@ -136,7 +136,7 @@ def fuse(
     json: Json = False,
 ) -> None:
     """Fuse runs into one."""
-    from .commands import fuse_runs
+    from .commands.runs import fuse_runs
 
     with Envelope("fuse", json) as envelope:
         envelope.show(fuse_runs(runs, out, method, weights=_numbers(weights), norm=norm, k=k, depth=depth))
@@ -153,7 +153,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Score runs, exactly as `trec_eval -c` does: a query without results counts 0, and is shown."""
-    from .commands import evaluate_runs
+    from .commands.scoring import evaluate_runs
 
     if per_query and not json:
         raise UsageError("--per-query shows in the JSON only: add --json")
@@ -173,7 +173,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare runs: means with 95 % intervals, paired tests with Holm correction, effect sizes, wins and losses."""
-    from .commands import compare_runs
+    from .commands.scoring import compare_runs
 
     with Envelope("compare", json) as envelope:
         envelope.show(compare_runs(runs, dataset, qrels, measures, baseline=baseline, out=out, seed=seed))
@@ -188,7 +188,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Run an experiment: index, retrieve, rerank, score, report. A killed run goes on when run again."""
-    from .commands import run_config
+    from .commands.scoring import run_config
 
     with Envelope("run", json) as envelope:
         envelope.show(run_config(config, overrides or [], out, dry_run=dry_run))
@@ -204,7 +204,7 @@ def search(
     json: Json = False,
 ) -> None:
     """Ask an index, or a config's pipeline, from the shell."""
-    from .commands import search_text
+    from .commands.asking import search_text
 
     with Envelope("search", json) as envelope:
         envelope.show(search_text(where, text, k, _settings(set_), retriever))
@@ -221,10 +221,10 @@ def fit(
     json: Json = False,
 ) -> None:
     """Learn from a dataset's judgements, and say by cross-validation what it is worth."""
-    from . import dense_commands
+    from .commands.dense import fit as fitted
 
     with Envelope("fit", json) as envelope:
-        envelope.show(dense_commands.fit(what, index, dataset, out, _settings(set_), overwrite=overwrite))
+        envelope.show(fitted(what, index, dataset, out, _settings(set_), overwrite=overwrite))
 
 
 @app.command()
@@ -238,7 +238,7 @@ def tune(
     json: Json = False,
 ) -> None:
     """Measure recall and latency of an approximate index's settings; name the cheapest that finds enough."""
-    from .dense_commands import tune_index
+    from .commands.dense import tune_index
 
     with Envelope("tune", json) as envelope:
         envelope.show(tune_index(index, dataset, recall=recall, k=k, queries=queries, seed=seed))
@@ -258,7 +258,7 @@ def depth(
     json: Json = False,
 ) -> None:
     """Show a corpus' most central and most outlying documents; compare two corpora by a rank sum test."""
-    from .dense_commands import depth_of
+    from .commands.dense import depth_of
 
     with Envelope("depth", json) as envelope:
         envelope.show(depth_of(index, against, distance=distance, sample=sample, seed=seed, top=top, out=out))
@@ -275,7 +275,7 @@ def list_(
     json: Json = False,
 ) -> None:
     """Show what there is by name."""
-    from .commands import list_names
+    from .commands.asking import list_names
 
     with Envelope("list", json) as envelope:
         envelope.show(list_names(what))
@@ -309,7 +309,7 @@ def ledger_show(
     json: Json = False,
 ) -> None:
     """How many judgements there are of each model and kind, what they cost, and from when they are."""
-    from .ledger_commands import show_ledger
+    from .commands.ledger import show_ledger
 
     with Envelope("ledger show", json) as envelope:
         envelope.show(show_ledger(path, model))
@@ -325,7 +325,7 @@ def ledger_export(
     json: Json = False,
 ) -> None:
     """Write judgements as JSON Lines, in the order in which they were made."""
-    from .ledger_commands import export_ledger
+    from .commands.ledger import export_ledger
 
     with Envelope("ledger export", json) as envelope:
         envelope.show(export_ledger(out, path, model=model, kind=kind, query=query))
@@ -340,7 +340,7 @@ def ledger_prune(
     json: Json = False,
 ) -> None:
     """Delete judgements that are old, or of one model; they would be asked for again."""
-    from .ledger_commands import prune_ledger
+    from .commands.ledger import prune_ledger
 
     with Envelope("ledger prune", json) as envelope:
         envelope.show(prune_ledger(path, older_than=older_than, model=model, dry_run=dry_run))

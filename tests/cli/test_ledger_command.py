@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 from cribble.errors import UsageError
-from cribble.ledger_commands import export_ledger, prune_ledger
+from cribble.commands.ledger import export_ledger, prune_ledger
 from cribble.models.calls import GenerateCall, LabelCall, Prompt, Reply, Request, Usage
 from cribble.models.ledger import Ledger
 from cribble.records import Document, Query

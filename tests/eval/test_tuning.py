@@ -92,7 +92,7 @@ def test_what_can_not_be_tuned_is_refused(build, vectors, queries):
 
 
 def test_what_no_setting_reaches_is_said(build, queries):
-    from cribble.dense_commands import _advice, _as_set
+    from cribble.commands.dense import _advice, _as_set
 
     index = build("sq4")
     index.check_parameters({"verify": 1})

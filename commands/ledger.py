@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .envelope import Answer, Table
-from .errors import InputError, UsageError, suggest
-from .files import file_kind, write_whole
-from .models.ledger import Group, Judgement, Ledger, ledger_path
+from ..envelope import Answer, Table
+from ..errors import InputError, UsageError, suggest
+from ..files import file_kind, write_whole
+from ..models.ledger import Group, Judgement, Ledger, ledger_path
 
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .corpora import load_dataset
-from .envelope import Answer
-from .errors import UsageError
-from .retrievers.filtered import read_ids
-from .retrievers.opening import open_retriever
+from ..corpora import load_dataset
+from ..envelope import Answer
+from ..errors import UsageError
+from ..retrievers.filtered import read_ids
+from ..retrievers.opening import open_retriever
 
 if TYPE_CHECKING:
-    from .index.changes import Change
+    from ..index.changes import Change
 
 
 def add_dataset(index: Path, dataset: str, options: dict[str, Any], *, replace: bool, dry_run: bool) -> Answer:

@@ -9,12 +9,12 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-from .corpora import load_dataset
-from .envelope import Answer, Table
-from .errors import SetupError, UsageError, suggest
-from .eval.depth import Depths, corpus_depths, rank_test
-from .files import write_whole
-from .registry import check_type, option_names
+from ..corpora import load_dataset
+from ..envelope import Answer, Table
+from ..errors import SetupError, UsageError, suggest
+from ..eval.depth import Depths, corpus_depths, rank_test
+from ..files import write_whole
+from ..registry import check_type, option_names
 
 logger = logging.getLogger("cribble")
 
@@ -26,7 +26,7 @@ def depth_of(
     path: Path, against: Path | None, *, distance: str, sample: int, seed: int, top: int, out: Path | None
 ) -> Answer:
     """The most central and most outlying documents of an index; with `against`, those of another in its corpus."""
-    from .index.opening import open_index
+    from ..index.opening import open_index
 
     if top < 0:
         raise UsageError(f"--top {top}: expected at least 0")
@@ -75,7 +75,7 @@ def _depth_results(path: Path, index: Any, depths: Depths, top: int) -> dict[str
 
 
 def _depth_tables(results: dict[str, Any], title: str, index: Any) -> list[Table]:
-    from .commands import snippet
+    from .asking import snippet
 
     tables = []
     for what in ("central", "outlying"):
@@ -102,8 +102,8 @@ _SHOWN = ("pr_auc", "precision", "recall", "f1", "macro_f1", "returned", "remove
 
 def fit(what: str, index: Path, dataset: str, out: Path, options: dict[str, Any], *, overwrite: bool) -> Answer:
     """Fit what is to be learned from judgements over a dense index; the only such thing now is the cosine-adapter."""
-    from .eval.cosine_fitting import Fitting, fit_cosine_adapter
-    from .retrievers.dense import DenseRetriever
+    from ..eval.cosine_fitting import Fitting, fit_cosine_adapter
+    from ..retrievers.dense import DenseRetriever
 
     if what != "cosine-adapter":
         raise UsageError(f"fit {what!r}: {suggest(what, ['cosine-adapter'])}")
@@ -143,9 +143,9 @@ def fit(what: str, index: Path, dataset: str, out: Path, options: dict[str, Any]
 
 def tune_index(path: Path, dataset: str, *, recall: float, k: int, queries: int, seed: int) -> Answer:
     """The recall and latency of an approximate index's settings, and the cheapest that reaches the recall."""
-    from .eval.tuning import tune
-    from .index.opening import open_index
-    from .retrievers.dense import DenseRetriever
+    from ..eval.tuning import tune
+    from ..index.opening import open_index
+    from ..retrievers.dense import DenseRetriever
 
     if queries < 1:
         raise UsageError(f"--queries {queries}: expected at least 1")

@@ -1,0 +1,1 @@
+"""The work behind the command line's verbs, from paths and names to answers."""

@@ -1,0 +1,137 @@
+"""Scores: eval, compare, and whole experiments: run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..corpora import load_dataset
+from ..envelope import Answer, Table
+from ..errors import InputError, UsageError, suggest
+from ..files import run_name
+from ..records import Qrels, Run
+from ..run_files import read_run
+
+if TYPE_CHECKING:
+    from ..eval.report import Report
+
+logger = logging.getLogger("cribble")
+
+
+def _judgements(
+    dataset: str | None, qrels: Path | None, measures: str | None
+) -> tuple[Qrels, str, dict[str, frozenset[str]]]:
+    """Judgements, measures, and the documents that must not count."""
+    if (dataset is None) == (qrels is None):
+        raise UsageError("name either --dataset or --qrels")
+    if qrels is not None:
+        return Qrels.read(qrels), measures or "nDCG@10 R@100", {}
+    data = load_dataset(str(dataset))
+    if data.parts:
+        raise UsageError(
+            f"{dataset} has {len(data.parts)} parts, each with its own runs: {', '.join(data.parts)}; name one"
+        )
+    if data.qrels is None:
+        raise InputError(f"{dataset} has no judgements")
+    return data.qrels, measures or data.measures, data.exclusions()
+
+
+def read_runs(paths: Sequence[Path], exclude: dict[str, frozenset[str]]) -> dict[str, Run]:
+    """Run files by their stems, without the documents that the dataset excludes."""
+    runs: dict[str, Run] = {}
+    for path in paths:
+        name = run_name(path)
+        if name in runs:
+            raise UsageError(
+                f"two runs are called {name!r} ({path} is one): rename a file, results go by the file's stem"
+            )
+        runs[name] = read_run(path).drop(exclude)
+    return runs
+
+
+def evaluate_runs(
+    paths: Sequence[Path],
+    dataset: str | None,
+    qrels: Path | None,
+    measures: str | None,
+    *,
+    ties: str = "float32",
+    per_query: bool = False,
+) -> Answer:
+    """Score run files; `results[RUN][MEASURE]`, RUN being the file's stem."""
+    from ..eval import evaluate, parse_measures
+
+    judged, chosen, exclude = _judgements(dataset, qrels, measures)
+    wanted = parse_measures(chosen)
+    if ties not in ("float32", "float64"):
+        raise UsageError(f"--ties {ties!r}: {suggest(ties, ('float32', 'float64'))}")
+    results: dict[str, Any] = {}
+    rows = []
+    for name, run in read_runs(paths, exclude).items():
+        evaluation = evaluate(run, judged, wanted, ties=ties, name=name)  # type: ignore[arg-type]
+        results[name] = dict(evaluation.means)
+        if per_query:
+            results[name]["per_query"] = evaluation.to_dict()
+        counts = evaluation.counts
+        rows.append(
+            [
+                name,
+                *(f"{value:.4f}" for value in evaluation.means.values()),
+                str(counts["evaluated"]),
+                str(counts["missing"]),
+            ]
+        )
+    table = Table(["run", *map(str, wanted), "queries", "missing"], rows)
+    return Answer(results, [table])
+
+
+def compare_runs(
+    paths: Sequence[Path],
+    dataset: str | None,
+    qrels: Path | None,
+    measures: str | None,
+    *,
+    baseline: str | None,
+    out: Path | None,
+    seed: int,
+) -> Answer:
+    """Score run files and test them against the baseline; write a report to `out` where given."""
+    from ..eval import evaluate
+    from ..eval.report import make_report, with_judged, write_report
+
+    if len(paths) < 2:
+        raise UsageError(f"compare needs at least two runs, got {len(paths)}: for one use `cribble eval`")
+    judged, chosen, exclude = _judgements(dataset, qrels, measures)
+    wanted = with_judged(chosen)
+    evaluations = [evaluate(run, judged, wanted, name=name) for name, run in read_runs(paths, exclude).items()]
+    report = make_report(evaluations, title=dataset or str(qrels), baseline=baseline, seed=seed)
+    if out is None:
+        return _reported(report)
+    write_report(report, out)
+    return _reported(report, f"report: {out}")
+
+
+def run_config(config: str, overrides: Sequence[str], out: Path | None, *, dry_run: bool) -> Answer:
+    """Run a config, or say what it would do."""
+    from ..configs.schema import load_config
+
+    loaded = load_config(config, overrides)
+    if dry_run:
+        from ..estimate import config_estimate
+
+        return config_estimate(loaded)
+    from ..configs.experiment import run_experiment
+
+    done = run_experiment(loaded, out)
+    page = done.folder / "report.html"
+    answer = _reported(done.report, f"report: {page.resolve()}")
+    answer.results |= {"folder": str(done.folder), "report": str(page)}
+    return answer
+
+
+def _reported(report: Report, *lines: str) -> Answer:
+    from ..eval.rendering import to_text
+
+    return Answer(report.to_dict(), lines=[to_text(report).rstrip(), *lines])
