@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ..vectors import Dense, EncoderSpec
 
 
-
 #: What a search takes besides filters, where the index's kind has it.
 _SEARCH = ("nprobe", "ef", "verify", "candidates", "pq_weight")
 

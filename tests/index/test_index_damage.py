@@ -179,7 +179,9 @@ def test_where_there_is_no_index_the_error_says_what_is_near(whole, tmp_path):
 
 def test_manifest_and_plan_say_the_same_after_reading(whole):
     manifest = read_manifest(whole)
-    assert manifest.plan == Plan("flat", "made", 16, {"similarity": "cosine", "storage": "float32", "codes": False}, SPEC)
+    assert manifest.plan == Plan(
+        "flat", "made", 16, {"similarity": "cosine", "storage": "float32", "codes": False}, SPEC
+    )
     assert manifest.documents == 40
     assert manifest.shards == [16, 16, 8]
     assert manifest.counts == {"empty_texts": 0, "zero_vectors": 0}
