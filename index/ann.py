@@ -119,11 +119,21 @@ class AnnIndex(FlatIndex):
 
     @classmethod
     def open(
-        cls, path: str | Path, *, spec: EncoderSpec | None = None, verify: bool | None = None, device: str = "cpu"
+        cls,
+        path: str | Path,
+        *,
+        spec: EncoderSpec | None = None,
+        verify: bool | None = None,
+        device: str = "cpu",
+        truncate_dim: int | None = None,
     ) -> Self:
         """As `FlatIndex.open`. FAISS searches on the CPU; `device` (auto is the CPU here) is where filters' exact
-        searches run.
+        searches run. There is no view of fewer dimensions: `truncate_dim` raises `UsageError`.
         """
+        if truncate_dim is not None:
+            raise UsageError(
+                f"{path}: truncate_dim needs a flat index, this is of kind {cls.registered_name}: build one with dim={truncate_dim}"
+            )
         manifest = check_index(path, kind=cls.registered_name, verify=verify)
         index = cls(Path(path), manifest, "cpu" if device == "auto" else device)
         if spec is not None:

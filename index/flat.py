@@ -51,11 +51,21 @@ _BATCH_CANDIDATES = 1 << 22
 _OPEN_SHARDS = 128
 
 
+#: Vectors that were cut and scaled again are copies, of which a few are kept.
+_KEPT_CUTS = 4
+
+
 def _open_vectors(folders: list[Path], number: int) -> np.ndarray:
     """The vectors of a shard. No method: an index that is dropped should go at once, with what it holds."""
     # Copy-on-write, as torch warns of arrays that it may not write to; nothing is written.
     vectors: np.ndarray = np.load(folders[number] / "vectors.npy", mmap_mode="c")
     return vectors
+
+
+def _open_cut(folders: list[Path], dim: int, unit: bool, number: int) -> np.ndarray:
+    """The first `dim` dimensions of a shard's vectors, of length 1 again where `unit`."""
+    cut = _open_vectors(folders, number)[:, :dim]
+    return unit_length(cut)[0] if unit else np.ascontiguousarray(cut)
 
 
 def _open_codes(folders: list[Path], there: bool, number: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -71,7 +81,7 @@ class FlatIndex:
     batch size; equal scores order by document id descending, also at the cut.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, device: str) -> None:
+    def __init__(self, path: Path, manifest: Manifest, device: str, truncate_dim: int | None = None) -> None:
         self.path = path
         self.manifest = manifest
         self.device = device
@@ -83,6 +93,11 @@ class FlatIndex:
         self._shard = lru_cache(maxsize=_OPEN_SHARDS)(partial(_open_vectors, manifest.shard_folders(path)))
         self._nearest: Nearest | None = None
         self._has_codes: bool = manifest.options.get("codes", False)
+        self.truncate_dim = truncate_dim
+        self._stored = self._shard
+        if truncate_dim is not None:
+            cut = partial(_open_cut, manifest.shard_folders(path), truncate_dim, self.score_kind == "cosine")
+            self._shard, self._has_codes = lru_cache(maxsize=_KEPT_CUTS)(cut), False
         self._codes = lru_cache(maxsize=_OPEN_SHARDS)(
             partial(_open_codes, manifest.shard_folders(path), self._has_codes)
         )
@@ -137,17 +152,28 @@ class FlatIndex:
 
     @classmethod
     def open(
-        cls, path: str | Path, *, spec: EncoderSpec | None = None, verify: bool | None = None, device: str = "auto"
+        cls,
+        path: str | Path,
+        *,
+        spec: EncoderSpec | None = None,
+        verify: bool | None = None,
+        device: str = "auto",
+        truncate_dim: int | None = None,
     ) -> Self:
         """Open a whole index; nothing is read but its manifest and what `verify` asks for (see `check_index`).
 
         `spec` is the encoder that queries will come from; another one than recorded raises `InputError`. `device` is
-        auto (cuda where there is one), cpu, cuda, cuda:1, …, or `torch:cpu` for torch's search on the CPU.
+        auto (cuda where there is one), cpu, cuda, cuda:1, …, or `torch:cpu` for torch's search on the CPU. With
+        `truncate_dim` only the first dimensions of queries and documents count (Matryoshka models), of length 1 again
+        where scores are cosines: a view, nothing is built.
         """
         if device not in DEVICES and not device.removeprefix("cuda:").isdecimal():
             raise UsageError(f"flat index: device {device!r} is unknown: {suggest(device, DEVICES)}")
         manifest = check_index(path, kind="flat", verify=verify)
-        index = cls(Path(path), manifest, device)
+        dim = manifest.encoder.dim if manifest.encoder else 0
+        if truncate_dim is not None and not 0 < truncate_dim < dim:
+            raise UsageError(f"{path}: truncate_dim is {truncate_dim}, expected 1 to {dim - 1} of its {dim} dimensions")
+        index = cls(Path(path), manifest, device, truncate_dim)
         if spec is not None:
             index.refuse_other_encoder(spec)
         return index
@@ -233,13 +259,13 @@ class FlatIndex:
         return found
 
     def vectors(self, rows: np.ndarray) -> np.ndarray:
-        """The stored vectors (n, d) float32 of `rows` (n,), in their order; of unit length where scores are cosines."""
+        """The stored vectors (n, d) float32 of `rows` (n,), in their order, whole; of unit length where scores are cosines."""
         distinct, places = np.unique(np.asarray(rows, np.int64), return_inverse=True)
         if not len(distinct):
             return np.empty((0, self.dim), np.float32)
         if distinct[0] < 0 or distinct[-1] >= self._starts[-1]:
             raise IndexError(f"{self.path}: rows {distinct[0]} to {distinct[-1]} of {self._starts[-1]}")
-        return self._gather(distinct).astype(np.float32, copy=False)[places]
+        return np.concatenate(list(self._pieces(distinct, self._stored))).astype(np.float32, copy=False)[places]
 
     # ---- candidates → exact order -----------------------------------------------------------------------------------
 
@@ -267,7 +293,7 @@ class FlatIndex:
         return Ranking(self.texts.ids_at(rows[:k]), scores[:k].astype(np.float64))
 
     def _prepared(self, queries: Dense) -> np.ndarray:
-        values = np.ascontiguousarray(queries.values, np.float32)
+        values = np.ascontiguousarray(queries.values[:, : self.truncate_dim], np.float32)
         if self.score_kind != "cosine":
             return values
         values, zero = unit_length(values)
@@ -281,17 +307,20 @@ class FlatIndex:
     def _rows(positions: np.ndarray, selection: np.ndarray | None) -> np.ndarray:
         return positions if selection is None else selection[positions]
 
-    def _pieces(self, rows: np.ndarray | None) -> Iterator[np.ndarray]:
+    def _pieces(
+        self, rows: np.ndarray | None, shard: Callable[[int], np.ndarray] | None = None
+    ) -> Iterator[np.ndarray]:
         """The vectors of all rows, or of sorted `rows`, each once, shard by shard; whole shards are not copied."""
+        shard = shard or self._shard
         for number in range(len(self._starts) - 1):
             if rows is None:
-                yield self._shard(number)
+                yield shard(number)
                 continue
             first, last = np.searchsorted(rows, self._starts[number : number + 2])
             if last - first == self._starts[number + 1] - self._starts[number]:
-                yield self._shard(number)
+                yield shard(number)
             elif first < last:
-                yield self._shard(number)[rows[first:last] - self._starts[number]]
+                yield shard(number)[rows[first:last] - self._starts[number]]
 
     def _blocks(self, selection: np.ndarray | None, at_least_rows: int) -> Iterator[tuple[int, np.ndarray]]:
         """The pieces joined until a block has `at_least_rows`, each with the position of its first row."""
@@ -326,7 +355,7 @@ class FlatIndex:
         Loading the compiled loops takes a second: plain searches go on until they have cost as much. Making codes
         on the fly pays for some queries at once over most of the rows; reading them from files pays for any.
         """
-        if self.scan == "plain" or self._on_torch or not scan.suits(self.dim, self._max_norm, values):
+        if self.scan == "plain" or self._on_torch or not scan.suits(values.shape[1], self._max_norm, values):
             return False
         if self.scan == "int8":
             return True

@@ -44,7 +44,8 @@ class DenseRetriever(Indexed, Retriever):
 
     `index` is a folder made by `DenseRetriever.build` or `cribble index`. `model` is the encoder; by default the one
     that the index records. One whose model, revision, prompts, pooling, dimension, dtype or normalisation differs from
-    the recorded one is refused. `device` is auto, cpu or cuda. The best `k` documents are found.
+    the recorded one is refused. `device` is auto, cpu or cuda. The best `k` documents are found. `truncate_dim` looks at
+    the first dimensions of the vectors in a flat index only (Matryoshka models), without building another.
 
     An approximate index is built as `kind` says (flat by default) and searched by rule where these are not given, each
     refused by a kind that has no such thing: `nprobe` inverted lists are scanned; HNSW keeps `ef` nodes; the stored
@@ -56,6 +57,7 @@ class DenseRetriever(Indexed, Retriever):
     k: int = 1000
     model: str | None = None
     device: str = "auto"
+    truncate_dim: int | None = None
     allow: Ids = None
     deny: Ids = None
     where: str | None = None
@@ -122,7 +124,7 @@ class DenseRetriever(Indexed, Retriever):
         index = find_kind(kind)
         if kind != "flat":
             index.check_parameters(self.parameters)
-        return index.open(self.index, device=self.device)
+        return index.open(self.index, device=self.device, truncate_dim=self.truncate_dim)
 
     @property
     def parameters(self) -> dict[str, Any]:

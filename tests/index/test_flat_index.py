@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from cribble.errors import InputError
+from cribble.errors import InputError, UsageError
 from cribble.index.exact import candidates, faiss_nearest, scan_error, torch_nearest
 from cribble.index.flat import FlatIndex
 from cribble.records import Document
@@ -221,3 +221,20 @@ def test_cuda_agrees_with_the_cpu(folder):
     for a, b in zip(one, other, strict=True):
         assert a.ids.tolist() == b.ids.tolist()
         assert a.scores.tolist() == b.scores.tolist()
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine", "l2"])
+def test_a_truncated_view_is_the_index_of_the_cut_vectors(tmp_path, similarity):
+    """Oracle: an index built of the cut vectors, of unit length again for cosines; ids and scores are equal."""
+    stored = unit(VECTORS) if similarity == "cosine" else VECTORS
+    cut = build(tmp_path / "cut", similarity, vectors=np.ascontiguousarray(stored[:, :8]))
+    build(tmp_path / "whole", similarity)
+    view = FlatIndex.open(tmp_path / "whole", truncate_dim=8)
+    for k in (1, 10, 200):
+        expected = cut.search(Dense(np.ascontiguousarray(QUERIES[:, :8])), k)
+        for (ids, scores), (other_ids, other_scores) in zip(view.search(Dense(QUERIES), k), expected, strict=True):
+            assert ids.tolist() == other_ids.tolist()
+            assert scores.tolist() == other_scores.tolist()
+    assert np.array_equal(view.vectors(np.array([5, 2])), stored[[5, 2]]), "stored vectors stay whole"
+    with pytest.raises(UsageError, match="truncate_dim is 24, expected 1 to 23 of its 24 dimensions"):
+        FlatIndex.open(tmp_path / "whole", truncate_dim=DIM)

@@ -61,6 +61,7 @@ FLIPS: dict[str, dict[str, Flip]] = LLM_FLIPS | {
         "k": Flip(2),
         "model": Flip(world_value("other_encoder"), RAISES, r"made by another encoder"),
         "device": Flip("cuda", RAISES, _NO_GPU),
+        "truncate_dim": Flip(5),
         **_FILTERS,
         # What they do to approximate indexes is in tests/index/test_ann_search.py.
         **{name: Flip(3, RAISES, f"{name} has no effect: .* is searched exactly") for name in _APPROXIMATE},
