@@ -38,6 +38,11 @@ def make_encoder(model: str | os.PathLike[str] | None = None, **options: Any) ->
             if name not in known:
                 raise UsageError(f"{model}: a server's model has no option {name!r}: {suggest(name, known)}")
         return RemoteEncoder(model.removeprefix(REMOTE), **options)
+    device = options.get("device", "auto")
+    if "," in device or device == "cuda:all":
+        from .several_devices import SeveralDevicesEncoder
+
+        return SeveralDevicesEncoder(model, **options)
     from .encoder import Encoder
 
     return Encoder(model, **options)

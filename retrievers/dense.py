@@ -44,7 +44,8 @@ class DenseRetriever(Indexed, Retriever):
 
     `index` is a folder made by `DenseRetriever.build` or `cribble index`. `model` is the encoder; by default the one
     that the index records. One whose model, revision, prompts, pooling, dimension, dtype or normalisation differs from
-    the recorded one is refused. `device` is auto, cpu or cuda. The best `k` documents are found. `truncate_dim` looks at
+    the recorded one is refused. `device` is auto, cpu or cuda; a build takes several as well (`cuda:0,cuda:1` or
+    `cuda:all`, a process each), of which searches use the first. The best `k` documents are found. `truncate_dim` looks at
     the first dimensions of the vectors in a flat index only (Matryoshka models), without building another.
 
     An approximate index is built as `kind` says (flat by default) and searched by rule where these are not given, each
@@ -124,7 +125,11 @@ class DenseRetriever(Indexed, Retriever):
         index = find_kind(kind)
         if kind != "flat":
             index.check_parameters(self.parameters)
-        return index.open(self.index, device=self.device, truncate_dim=self.truncate_dim)
+        return index.open(self.index, device=self._first_device, truncate_dim=self.truncate_dim)
+
+    @property
+    def _first_device(self) -> str:
+        return "cuda:0" if self.device == "cuda:all" else self.device.partition(",")[0]
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -145,7 +150,7 @@ class DenseRetriever(Indexed, Retriever):
             raise SetupError(
                 f"{self.index} was made by the model in {model}, which is not there: name its folder as model"
             )
-        return encoder_of(spec, model, device=self.device)
+        return encoder_of(spec, model, device=self._first_device)
 
     def query_vectors(self, queries: list[Query]) -> Dense:
         """The encoder's vectors (n, d) of the queries; raises `InputError` where the index is of another encoder."""
