@@ -34,7 +34,7 @@ types: install
 
 # Two processes of one thread each: most tests wait for a process of their own or run one thread anyway.
 pytest: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: install
 	$(BIN)/python -m cribble.bench
