@@ -195,7 +195,7 @@ ROWS = [
     Row("search for white space", "search {bm25} '  '", USAGE, r"the text to search for is empty"),
     Row("search k zero", "search {bm25} fox --k 0", USAGE, r"--k 0: expected at least 1"),
     Row("search nowhere", "search nowhere fox", USAGE, r"'nowhere' is neither .*index"),
-    Row("search option of a config", "search c.yaml fox --set k1=1", USAGE, r"--set is for an index", {"c.yaml": config()}),
+    Row("search option of a config", "search c.yaml fox --set k1=1", USAGE, r"--set and --retriever are for an index", {"c.yaml": config()}),
     # ---- missing extras
     Row("without faiss", "retrieve {dense} --dataset beir:b --out o.trec", SETUP, r'faiss.*pip install "cribble\[cpu\]"', env={"BLOCKED": "faiss"}),
     Row("without jnius", "retrieve {bm25} --dataset beir:b --out o.trec", SETUP, r'jnius.*pip install "cribble\[lucene\]"', env={"BLOCKED": "jnius_config,jnius"}),

@@ -6,8 +6,8 @@ import math
 import sqlite3
 
 import pytest
-from cribble.errors import UsageError
 from cribble.commands.ledger import export_ledger, prune_ledger
+from cribble.errors import UsageError
 from cribble.models.calls import GenerateCall, LabelCall, Prompt, Reply, Request, Usage
 from cribble.models.ledger import Ledger
 from cribble.records import Document, Query

@@ -227,6 +227,10 @@ CHANGED = {
     "refusal": lambda answer: answer["choices"][0]["message"].update(content=None, refusal="I can't do that."),
     "no-text": lambda answer: answer["choices"][0]["message"].update(content=17),
     "odd-form": lambda answer: answer["choices"][0].update(logprobs={"content": [{"top_logprobs": [{"x": 1}]}]}),
+    "long-text": lambda answer: answer["choices"][0]["message"].update(content="[9] > [9] > [1], I think."),
+}
+#: The same for answers to /v1/embeddings.
+CHANGED_EMBEDDINGS = {
     "reversed": lambda answer: answer["data"].reverse(),
     "no-index": lambda answer: [row.pop("index") for row in answer["data"]],
     "same-index": lambda answer: [row.update(index=0) for row in answer["data"]],
@@ -237,7 +241,6 @@ CHANGED = {
     "narrow": _first_row(lambda row: row["embedding"].pop()),
     "all-narrow": lambda answer: [row["embedding"].pop() for row in answer["data"]],
     "no-embedding": _first_row(lambda row: row.pop("embedding")),
-    "long-text": lambda answer: answer["choices"][0]["message"].update(content="[9] > [9] > [1], I think."),
 }
 
 
@@ -278,7 +281,7 @@ class _Handler(BaseHTTPRequestHandler):
         status, headers, answer = REPLACED.get(kind, (200, {}, None))
         if answer is None:
             answer = server.answers(self.path, body)
-            CHANGED.get(kind, lambda answer: None)(answer)
+            (CHANGED | CHANGED_EMBEDDINGS).get(kind, lambda answer: None)(answer)
         headers = {k: formatdate(time.time() + 2, usegmt=True) if v == "DATE" else v for k, v in headers.items()}
         self._send(status, headers, answer, cut={"half": "length", "short": "connection"}.get(kind, ""))
         server.note({"answered": number, "kind": kind, "status": status})

@@ -34,12 +34,15 @@ def test_equals_the_plain_layer(shape, inputs, outputs, bias):
 def test_packed_minilm_gives_equal_vectors(ragged_texts):
     """max |Δ| 1e-6 on unit vectors, on any CPU, whether packing is its default or not."""
     from cribble.models.checkpoint import embedded_checkpoint
+    from cribble.models.encoder_settings import EncoderSettings
     from cribble.models.loading import _load
 
     plain = Encoder(device="cpu")
     expected = plain.encode_queries(ragged_texts).values
     packed = Encoder(device="cpu")
-    packed.network.model = _load("SentenceTransformer", embedded_checkpoint(), "cpu", "float32", False, ("pooler",))
+    packed.network.model = _load(
+        "SentenceTransformer", embedded_checkpoint(), "cpu", "float32", False, ("pooler",), EncoderSettings()
+    )
     count = pack_linears(packed.network.model)
     assert count == (0 if packing_pays() else 37)  # six in each of six layers, and the pooler
     got = packed.encode_queries(ragged_texts).values
