@@ -81,6 +81,7 @@ def test_two_levels_keep_the_quality_of_flat_in_a_sixteenth_of_its_memory(encode
         ("ivf-pq", {"nprobe": 32, "verify": 200}),
     ],
 )
+@pytest.mark.parametrize("encoded", ["cranfield"], indirect=True)
 def test_ten_neighbours_are_found(encoded, kind, parameters):
     """Recall@10 against exact search is .95 or more."""
     assert encoded.recall(encoded.build(kind).search(encoded.queries, 100, **parameters)) >= 0.95
