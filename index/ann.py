@@ -17,11 +17,11 @@ from ..records import Document, Ranking
 from ..vectors import Dense, EncoderSpec
 from .ann_rules import Kind, checked_options, recipe
 from .build import build_index
-from .exact import SIMILARITIES, exact_scores, scan_error
+from .exact import exact_scores, scan_error
 from .faiss_files import DESCRIPTION, FILE, extend_faiss, make_faiss, mapped, open_faiss
 from .faiss_search import NARROW, Proposer
 from .filtering import selected_rows
-from .flat import STORAGE, FlatIndex
+from .flat import FlatIndex, checked_similarity, warn_of_zero_vectors
 from .flat_writer import FlatWriter
 from .manifest import Manifest, Plan, check_index
 
@@ -101,20 +101,13 @@ class AnnIndex(FlatIndex):
         `UsageError` before the first document is encoded.
         """
         name = cls.registered_name
-        similarity = spec.similarity if similarity is None else similarity
-        if similarity not in SIMILARITIES:
-            raise UsageError(f"{name} index: similarity {similarity!r} is unknown: {suggest(similarity, SIMILARITIES)}")
-        if storage not in STORAGE:
-            raise UsageError(f"{name} index: storage {storage!r} is unknown: {suggest(storage, STORAGE)}")
-        if spec.dim < 1:
-            raise InputError(f"{name} index: the encoder spec of {spec.model!r} has dim {spec.dim}, expected its width")
+        similarity = checked_similarity(name, spec, similarity, storage)
         chosen = checked_options(name, cls.kind, options)
         recipe(cls.kind, total or 1, spec.dim, chosen).new(spec.dim, similarity)
         writer = AnnWriter(encode, spec.dim, similarity, storage, truncated, kind=cls.kind, options=chosen)
         plan = Plan(name, corpus, shard_documents, {"similarity": similarity, "storage": storage} | chosen, spec)
         manifest = build_index(path, documents, writer, plan, total=total, overwrite=overwrite)
-        if zero := manifest.counts["zero_vectors"]:
-            logger.warning("%s: %d documents have a zero vector: their cosine with anything is 0", path, zero)
+        warn_of_zero_vectors(path, manifest)
         return cls.open(path, verify=False)
 
     @classmethod

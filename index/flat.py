@@ -72,6 +72,24 @@ def _open_codes(folders: list[Path], there: bool, number: int) -> tuple[np.ndarr
     return read_codes(folders[number]) if there else None
 
 
+def checked_similarity(name: str, spec: EncoderSpec, similarity: str | None, storage: str) -> str:
+    """What vectors of the encoder `spec` are compared with: `similarity`, or the spec's. Raises for an unknown one, an
+    unknown `storage`, and a spec without width."""
+    chosen = spec.similarity if similarity is None else similarity
+    if chosen not in SIMILARITIES:
+        raise UsageError(f"{name} index: similarity {chosen!r} is unknown: {suggest(chosen, SIMILARITIES)}")
+    if storage not in STORAGE:
+        raise UsageError(f"{name} index: storage {storage!r} is unknown: {suggest(storage, STORAGE)}")
+    if spec.dim < 1:
+        raise InputError(f"{name} index: the encoder spec of {spec.model!r} has dim {spec.dim}, expected its width")
+    return chosen
+
+
+def warn_of_zero_vectors(path: str | Path, manifest: Manifest) -> None:
+    if zero := manifest.counts["zero_vectors"]:
+        logger.warning("%s: %d documents have a zero vector: their cosine with anything is 0", path, zero)
+
+
 @register("flat")
 class FlatIndex:
     """An index of one vector per document that is searched exactly.
@@ -129,13 +147,7 @@ class FlatIndex:
         the same results in less time. `truncated` returns the encoder's running count of cut texts. Memory holds one
         shard of texts and 4,096 vectors. Errors: those of `build_index`; `InputError` for vectors that do not fit.
         """
-        similarity = spec.similarity if similarity is None else similarity
-        if similarity not in SIMILARITIES:
-            raise UsageError(f"flat index: similarity {similarity!r} is unknown: {suggest(similarity, SIMILARITIES)}")
-        if storage not in STORAGE:
-            raise UsageError(f"flat index: storage {storage!r} is unknown: {suggest(storage, STORAGE)}")
-        if spec.dim < 1:
-            raise InputError(f"flat index: the encoder spec of {spec.model!r} has dim {spec.dim}, expected its width")
+        similarity = checked_similarity("flat", spec, similarity, storage)
         if codes and spec.dim % DIM_STEP:
             raise UsageError(
                 f"flat index: codes need a dimension that {DIM_STEP} divides, the encoder has {spec.dim}: build without"
@@ -146,8 +158,7 @@ class FlatIndex:
         options = {"similarity": similarity, "storage": storage, "codes": codes}
         plan = Plan("flat", corpus, shard_documents, options, spec)
         manifest = build_index(path, documents, writer, plan, total=total, overwrite=overwrite)
-        if zero := manifest.counts["zero_vectors"]:
-            logger.warning("%s: %d documents have a zero vector: their cosine with anything is 0", path, zero)
+        warn_of_zero_vectors(path, manifest)
         return cls.open(path, verify=False)
 
     @classmethod
