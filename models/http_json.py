@@ -6,6 +6,7 @@ The key is sent and never shown: no message holds it.
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import threading
@@ -17,6 +18,9 @@ from typing import Any
 
 from ..errors import SetupError, UsageError, require
 
+#: Where the server is if nobody says so.
+OFFICIAL = "https://api.openai.com/v1"
+
 #: Statuses after which the same request may succeed.
 _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 #: Seconds beyond which a wait that the server asks for is an error, and the longest wait between tries of our own.
@@ -27,6 +31,17 @@ _TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 _KEY_LIKE = re.compile(r"\b(sk|key|Bearer)[-_ ][\w\-*.]{6,}")
+
+
+def key_of(url: str, variable: str) -> str | None:
+    """The key in the environment variable, or None where there is none and `url` may do without: a server of one's own
+    that was not given another variable than the usual one. Raises `SetupError` for a missing or impossible key."""
+    key = os.environ.get(variable, "").strip()
+    if not key and (variable != "OPENAI_API_KEY" or url == OFFICIAL):
+        raise SetupError(f"openai: {url} needs a key: set the environment variable {variable}")
+    if not key.isascii() or not key.isprintable():
+        raise SetupError(f"openai: the variable {variable} holds characters that no key has: set it anew")
+    return key or None
 
 
 class Unanswered(Exception):

@@ -19,13 +19,12 @@ from ..records import Document
 from ..vectors import Dense, EncoderSpec
 from .budget import Budget
 from .calls import Usage
-from .http_json import Endpoint, Unanswered
+from .http_json import OFFICIAL, Endpoint, Unanswered, key_of
 from .rough_tokens import RoughTokens
 from .workers import Workers
 
 _log = logging.getLogger("cribble")
 
-OFFICIAL = "https://api.openai.com/v1"
 #: Tokens of one request's texts, by rough count: OpenAI takes 300,000, others less.
 _REQUEST_TOKENS = 50_000
 #: Lengths of vectors that count as one.
@@ -150,12 +149,9 @@ class RemoteEncoder:
 
     @cached_property
     def endpoint(self) -> Endpoint:
-        key = os.environ.get(self.key_variable, "").strip()
-        if not key and (self.key_variable != "OPENAI_API_KEY" or self.url == OFFICIAL):
-            raise SetupError(f"openai: {self.url} needs a key: set the environment variable {self.key_variable}")
         return Endpoint(
             self.url,
-            key=key or None,
+            key=key_of(self.url, self.key_variable),
             key_variable=self.key_variable,
             timeout=self.timeout_seconds,
             retries=self.retries,

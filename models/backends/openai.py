@@ -16,7 +16,7 @@ from ...errors import SetupError, UsageError, suggest
 from ...registry import register
 from ..budget import Budget
 from ..calls import Call, Failure, GenerateCall, LabelCall, LikelihoodCall, Reply, Tokens, Usage
-from ..http_json import Endpoint, Unanswered
+from ..http_json import OFFICIAL, Endpoint, Unanswered, key_of
 from ..openai_jobs import Jobs
 from ..openai_shapes import PREFILLS, Dialect
 from ..rough_tokens import RoughTokens
@@ -26,7 +26,6 @@ from . import Backend
 
 _log = logging.getLogger("cribble")
 
-OFFICIAL = "https://api.openai.com/v1"
 #: Calls one after another without an answer, at least, before the server counts as broken.
 _SILENT_CALLS = 4
 
@@ -147,14 +146,9 @@ class OpenAI(Backend):
 
     @cached_property
     def endpoint(self) -> Endpoint:
-        key = os.environ.get(self.key_variable, "").strip()
-        if not key and (self.key_variable != "OPENAI_API_KEY" or self.address == OFFICIAL):
-            raise SetupError(f"openai: {self.address} needs a key: set the environment variable {self.key_variable}")
-        if not key.isascii() or not key.isprintable():
-            raise SetupError(f"openai: the variable {self.key_variable} holds characters that no key has: set it anew")
         return Endpoint(
             self.address,
-            key=key or None,
+            key=key_of(self.address, self.key_variable),
             key_variable=self.key_variable,
             timeout=self.timeout_seconds,
             retries=self.retries,
