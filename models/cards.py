@@ -7,20 +7,20 @@ model's folder (the rest of that file is the model's card as a reranker), or a f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from ..errors import InputError, UsageError, suggest
-from ..registry import check_type
-from ..yaml_files import read_mapping
+from ..yaml_files import check_card, published_numbers, read_entries, read_mapping
 from .encoder_settings import EncoderSettings
 
 #: What `card` says for a checkpoint as its own files have it.
 NO_CARD = "none"
 
 _FOLDER = Path(__file__).parent / "encoder_cards"
+_TWICE = "the model {} has a card in another file: keep one"
 _PUBLISHED = ("setting", "measure", "values", "source")
 
 
@@ -61,13 +61,7 @@ class EncoderCard:
 @cache
 def shipped_cards() -> dict[str, EncoderCard]:
     """All cards in the package by model name."""
-    cards: dict[str, EncoderCard] = {}
-    for path in sorted(_FOLDER.glob("*.yaml")):
-        for name, content in read_mapping(path).items():
-            if name in cards:
-                raise InputError(f"{path}: the model {name} has a card in another file: keep one")
-            cards[name] = _card(name, content, path)
-    return cards
+    return read_entries(_FOLDER, _card, _TWICE)
 
 
 def find_card(name: str, folder: Path | None = None, card: str | None = None) -> EncoderCard:
@@ -100,22 +94,12 @@ def _section(name: str, path: Path) -> EncoderCard | None:
 def _card(name: str, content: Any, path: Path) -> EncoderCard:
     where = f"{path}: the card of {name}"
     settings = get_type_hints(EncoderSettings)
-    own = {f.name: f for f in fields(EncoderCard) if f.name not in ("name", "settings")}
-    known = [*settings, *own]
-    if not isinstance(content, dict):
-        raise InputError(f"{where} is {content!r}, expected a mapping with {', '.join(known)}")
-    kinds = settings | {name: kind for name, kind in get_type_hints(EncoderCard).items() if name in own}
-    for key, value in content.items():
-        if key not in known:
-            raise InputError(f"{where} has the unknown key {key!r}: {suggest(str(key), known)}")
-        try:
-            check_type(f"{where}: {key}", value, kinds[key])
-        except UsageError as error:
-            raise InputError(str(error)) from error
+    own = {name: kind for name, kind in get_type_hints(EncoderCard).items() if name not in ("name", "settings")}
+    check_card(where, content, settings | own)
     values: dict[str, Any] = {key: value for key, value in content.items() if key in own}
     for key in ("dims", "layers"):
         values[key] = tuple(content.get(key) or ())
-    values["published"] = tuple(_published(where, entry) for entry in content.get("published") or ())
+    values["published"] = published_numbers(where, content.get("published"), _PUBLISHED)
     for wrong in content.get("known_wrong") or ():
         if wrong not in content or wrong not in settings:
             raise InputError(f"{where}: known_wrong names {wrong!r}, which the card does not set")
@@ -124,9 +108,3 @@ def _card(name: str, content: Any, path: Path) -> EncoderCard:
     except UsageError as error:
         raise InputError(f"{where}: {error}") from error
     return EncoderCard(name, chosen, **values)
-
-
-def _published(where: str, entry: Any) -> Mapping[str, Any]:
-    if not isinstance(entry, dict) or set(entry) != set(_PUBLISHED) or not isinstance(entry["values"], dict):
-        raise InputError(f"{where}: {entry!r} is published, expected a mapping with {', '.join(_PUBLISHED)}")
-    return entry

@@ -7,16 +7,16 @@ named by the option `card`; a template that it names by a file `….yaml` lies b
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from ..errors import InputError, UsageError, suggest
-from ..registry import check_type
-from ..yaml_files import read_mapping
+from ..yaml_files import check_card, published_numbers, read_entries, read_mapping
 
 _FOLDER = Path(__file__).parent / "model_cards"
+_TWICE = "the model {} has a card in another file: keep one"
 _PUBLISHED = ("first_stage", "measure", "values", "source")
 
 
@@ -61,13 +61,7 @@ class Card:
 @cache
 def shipped_cards() -> dict[str, Card]:
     """All cards in the package by model name."""
-    cards: dict[str, Card] = {}
-    for path in sorted(_FOLDER.glob("*.yaml")):
-        for name, content in read_mapping(path).items():
-            if name in cards:
-                raise InputError(f"{path}: the model {name} has a card in another file: keep one")
-            cards[name] = _card(name, content, path)
-    return cards
+    return read_entries(_FOLDER, _card, _TWICE)
 
 
 def find_card(model: str | None, card: str | None = None) -> Card:
@@ -93,31 +87,15 @@ def card_rows() -> list[tuple[str, str]]:
 
 
 def _card(name: str, content: Any, path: Path) -> Card:
-    known = [f.name for f in fields(Card) if f.name != "name"]
     where = f"{path}: the card of {name}"
-    if not isinstance(content, dict):
-        raise InputError(f"{where} is {content!r}, expected a mapping with {', '.join(known)}")
-    kinds = get_type_hints(Card)
-    for key, value in content.items():
-        if key not in known:
-            raise InputError(f"{where} has the unknown key {key!r}: {suggest(str(key), known)}")
-        try:
-            check_type(f"{where}: {key}", value, kinds[key])
-        except UsageError as error:
-            raise InputError(str(error)) from error
+    check_card(where, content, {name: kind for name, kind in get_type_hints(Card).items() if name != "name"})
     values: dict[str, Any] = dict(content)
-    values["published"] = tuple(_published(where, entry) for entry in content.get("published") or ())
+    values["published"] = published_numbers(where, content.get("published"), _PUBLISHED)
     for part in ("judge", "strategy"):
         if values.get(part) and "use" not in values[part]:
             raise InputError(f"{where}: {part} does not say which one (use: NAME)")
     values["judge"] = _beside(values.get("judge", {}), path)
     return Card(name, **values)
-
-
-def _published(where: str, entry: Any) -> Mapping[str, Any]:
-    if not isinstance(entry, dict) or set(entry) != set(_PUBLISHED) or not isinstance(entry["values"], dict):
-        raise InputError(f"{where}: {entry!r} is published, expected a mapping with {', '.join(_PUBLISHED)}")
-    return entry
 
 
 def _beside(judge: Mapping[str, Any], path: Path) -> Mapping[str, Any]:

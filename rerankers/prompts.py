@@ -16,7 +16,7 @@ from ..errors import InputError, UsageError, suggest
 from ..models.calls import Prompt, Tokens
 from ..records import Document
 from ..registry import check_type
-from ..yaml_files import read_mapping
+from ..yaml_files import read_entries, read_mapping
 from .judges import VERBS, TooLong
 from .passages import BRACKETS, PassageRules, places
 from .template import Template
@@ -93,13 +93,7 @@ def load_template(name: str) -> Template:
 
 @cache
 def _shipped() -> dict[str, Template]:
-    found: dict[str, Template] = {}
-    for path in sorted(_FOLDER.glob("*.yaml")):
-        for name, content in read_mapping(path).items():
-            if name in found:
-                raise InputError(f"{path}: the template {name} is in another file too: rename one")
-            found[name] = _template(name, content, path)
-    return found
+    return read_entries(_FOLDER, _template, "the template {} is in another file too: rename one")
 
 
 def _template(name: str, content: Any, path: Path) -> Template:
