@@ -95,7 +95,7 @@ def _die_at_every_step(root: Path, kind: str, first: int) -> None:
         path = root / f"killed{step}"
         child = os.fork()
         if child == 0:
-            _arm(step)
+            arm(step, ("fsync", "rename", "replace", "mkdir"))
             build_kind(kind, path, documents, shard_documents=4)
             os._exit(0)
         survived = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -108,7 +108,8 @@ def _die_at_every_step(root: Path, kind: str, first: int) -> None:
             return
 
 
-def _arm(step: int) -> None:
+def arm(step: int, names: tuple[str, ...]) -> None:
+    """The process exits at its n-th call of these functions of `os`, before the call is made."""
     left = [step]
 
     def counted(call):
@@ -120,7 +121,7 @@ def _arm(step: int) -> None:
 
         return run
 
-    for name in ("fsync", "rename", "replace", "mkdir"):
+    for name in names:
         setattr(os, name, counted(getattr(os, name)))
 
 

@@ -21,7 +21,7 @@ from cribble.index.changes import Change, add_documents, compact_index, delete_d
 from cribble.index.flat import FlatIndex
 from cribble.index.opening import verify_index
 from cribble.records import DescribedDocument, Document
-from cribble.tests.index.builds import SPEC, build_flat, encode, encode_texts, make_documents, say
+from cribble.tests.index.builds import SPEC, arm, build_flat, encode, encode_texts, make_documents, say
 
 BASE = make_documents(12)
 MORE = [DescribedDocument.of(d._replace(id=f"new {d.id}"), {"year": i}) for i, d in enumerate(make_documents(6))]
@@ -68,7 +68,7 @@ def die_at_every_step(folder: Path, operation: str, stride: int) -> None:
         path = Path(shutil.copytree(folder / "base", folder / "killed"))
         child = os.fork()
         if child == 0:
-            arm(step)
+            arm(step, ("fsync", "rename", "replace", "mkdir", "link", "unlink", "rmdir"))
             change(path)
             os._exit(0)
         survived = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -87,22 +87,6 @@ def die_at_every_step(folder: Path, operation: str, stride: int) -> None:
         say(json.dumps({"step": step, "state": state, "equal": equal, "clean": clean, "survived": survived}))
         if survived:
             return
-
-
-def arm(step: int) -> None:
-    left = [step]
-
-    def counted(call):
-        def run(*args, **kwargs):
-            left[0] -= 1
-            if not left[0]:
-                os._exit(9)
-            return call(*args, **kwargs)
-
-        return run
-
-    for name in ("fsync", "rename", "replace", "mkdir", "link", "unlink", "rmdir"):
-        setattr(os, name, counted(getattr(os, name)))
 
 
 def churn(path: Path, rounds: int) -> None:
