@@ -89,21 +89,24 @@ def die_at_every_step(folder: Path, operation: str, stride: int) -> None:
             return
 
 
-def churn(path: Path, rounds: int) -> None:
-    """Each round adds all of `MORE`, deletes them and compacts: an index has `BASE` and either all of `MORE` or none."""
-    for _ in range(rounds):
+def churn(path: Path, enough: Path) -> None:
+    """Until the file `enough` is there, adds all of `MORE`, deletes them and compacts: an index has `BASE` and either all
+    of `MORE` or none."""
+    while not enough.exists():
         add(path, MORE)
+        time.sleep(0.05)  # so that a reader can come upon it
         delete_documents(path, [d.id for d in MORE])
         compact_index(path)
 
 
 def read(path: Path) -> None:
-    """Open and search until a line comes; every look must be one of the two states, and stay it after changes."""
+    """Open and search until a line comes; every look must be one of the two states, and stay it after changes. Says so
+    when it has seen both states and looked four times."""
     stop = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.readline(), stop.set()), daemon=True).start()
     query = encode_texts(["sea stone tree"])
     states = {"old": {d.id for d in BASE}, "new": {d.id for d in BASE + MORE}}
-    seen = dict.fromkeys(states, 0)
+    seen, told = dict.fromkeys(states, 0), False
     say("reading")
     while not stop.is_set():
         index = FlatIndex.open(path, verify=True)
@@ -116,6 +119,9 @@ def read(path: Path) -> None:
             say(json.dumps({"mixed": [first, second, texts]}))
             os._exit(1)
         seen[state] += 1
+        if not told and min(seen.values()) and sum(seen.values()) > 3:
+            told = True
+            say("both")
     say(json.dumps(seen))
 
 
@@ -131,7 +137,7 @@ def main() -> None:
     start = time.perf_counter()
     try:
         if command == "churn":
-            churn(path, int(sys.argv[3]))
+            churn(path, Path(sys.argv[3]))
         else:
             go = Path(sys.argv[4]) if len(sys.argv) > 4 else None
 

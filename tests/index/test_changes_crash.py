@@ -129,11 +129,15 @@ def test_readers_beside_a_writer_see_the_old_or_the_new_index(tmp_path):
     build_flat(path, changing.BASE, shard_documents=4)
     readers = [start("read", path, stdin=subprocess.PIPE) for _ in range(2)]
     assert [next_line(reader) for reader in readers] == ["reading"] * 2
-    writer = start("churn", path, 10)
+    writer = start("churn", path, tmp_path / "enough")
+    assert next_line(writer) == "ready"
+    told = [next_line(reader) for reader in readers]
+    (tmp_path / "enough").touch()
+    assert told == ["both"] * 2
     assert writer.communicate()[0].splitlines()[-1].startswith("done")
     assert writer.returncode == 0
     seen = [json.loads(reader.communicate("stop\n")[0]) for reader in readers]
     assert [reader.returncode for reader in readers] == [0, 0]
-    assert all(sum(look.values()) for look in seen), seen
-    assert all(sum(look[state] for look in seen) > 0 for state in ("old", "new")), seen
+    assert all(sum(look.values()) > 3 for look in seen), seen
+    assert all(look[state] > 0 for look in seen for state in ("old", "new")), seen
     assert verify_index(path).documents == 12
