@@ -54,7 +54,74 @@ class MultiVector:
         return cls(tokens, offsets)
 
 
-Vectors = Dense | MultiVector
+@dataclass(frozen=True)
+class Sparse:
+    """One bag of weighted terms per text, by rows: `indptr` (n + 1,) int64, `ids` (nnz,) int32, `weights` (nnz,) float32.
+
+    `terms` is the size of the vocabulary. Within a row ids ascend and are distinct, weights are positive; a row may be
+    empty. Raises `InputError` where that does not hold, naming the row.
+    """
+
+    indptr: np.ndarray
+    ids: np.ndarray
+    weights: np.ndarray
+    terms: int
+
+    def __post_init__(self) -> None:
+        if self.indptr[0] != 0 or self.indptr[-1] != len(self.ids) or len(self.ids) != len(self.weights):
+            raise InputError(
+                f"sparse vectors: {len(self.ids)} ids, {len(self.weights)} weights, indptr to {self.indptr[-1]}"
+            )
+        starts = np.zeros(len(self.ids), bool)
+        starts[self.indptr[:-1][np.diff(self.indptr) > 0]] = True
+        unsorted = np.zeros(len(self.ids), bool)
+        unsorted[1:] = (np.diff(self.ids) <= 0) & ~starts[1:]
+        for bad, what in (
+            (~(self.weights > 0) | ~np.isfinite(self.weights), "a weight that is not positive and finite"),
+            ((self.ids < 0) | (self.ids >= self.terms), f"a term outside 0..{self.terms - 1}"),
+            (unsorted, "terms that do not ascend"),
+        ):
+            if bad.any():
+                at = int(np.flatnonzero(bad)[0])
+                row = int(np.searchsorted(self.indptr, at, side="right")) - 1
+                raise InputError(f"sparse vector {row} has {what}: term {self.ids[at]}, weight {self.weights[at]}")
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def row(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and weights of text `i`."""
+        span = slice(self.indptr[i], self.indptr[i + 1])
+        return self.ids[span], self.weights[span]
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[np.ndarray, np.ndarray]], terms: int) -> Sparse:
+        """Join per-text ids and weights, each sorted by id."""
+        indptr = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum([len(ids) for ids, _ in rows], out=indptr[1:])
+        ids = np.concatenate([np.zeros(0, np.int32), *(ids for ids, _ in rows)]).astype(np.int32)
+        weights = np.concatenate([np.zeros(0, np.float32), *(w for _, w in rows)]).astype(np.float32)
+        return cls(indptr, ids, weights, terms)
+
+
+@dataclass(frozen=True)
+class Binary:
+    """One packed code per text: `codes` (n, bytes) uint8, whose first `bits` bits (most significant first) count."""
+
+    codes: np.ndarray
+    bits: int
+
+    def __post_init__(self) -> None:
+        if self.codes.dtype != np.uint8 or self.codes.ndim != 2 or self.codes.shape[1] != -(-self.bits // 8):
+            raise InputError(
+                f"binary codes are {self.codes.dtype} of shape {self.codes.shape}, expected uint8 (n, {-(-self.bits // 8)})"
+            )
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
+Vectors = Dense | MultiVector | Sparse | Binary
 
 
 @dataclass(frozen=True)
