@@ -1,16 +1,20 @@
-"""Compiled loops of the low-precision scan (`scan.py`): 8-bit inner products on AVX2, selection, exact sums.
+"""Compiled loops of the low-precision scan (`scan.py`): 8-bit inner products, selection, exact sums.
 
 Numba compiles them at first use and keeps the machine code beside this file, or in the user's cache folder. The inner
 products are written in LLVM's own instructions, because no loop makes a compiler choose `vpmaddubsw`, which multiplies 32
-pairs of bytes and adds neighbours, at twice the rate of float32. `codes.py` describes the layout and the bounds.
+pairs of bytes and adds neighbours, at twice the rate of float32, or AVX-512's `vpdpbusd`, which does more. `codes.py`
+describes the layout and the bounds.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import llvmlite.binding
 import numba
 import numpy as np
 from llvmlite import ir
@@ -69,6 +73,19 @@ def _spread(builder: ir.IRBuilder, value: Any, lanes: int) -> Any:
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INT, lanes), [0] * lanes))
 
 
+def _has_vnni() -> bool:
+    """Whether this CPU multiplies four pairs of bytes and adds them to 32 bits in one instruction."""
+    features = llvmlite.binding.get_host_cpu_features()
+    return bool(features.get("avx512vnni") and features.get("avx512vl"))
+
+
+def _declare_vnni(module: ir.Module, ints: ir.Type, bytes_: ir.Type) -> ir.Function:
+    """LLVM's name of `vpdpbusd`, whose operands are bytes from LLVM 22 on and were 32-bit words before."""
+    operand = bytes_ if llvmlite.binding.llvm_version_info[0] >= 22 else ints
+    kind = ir.FunctionType(ints, [ints, operand, operand])
+    return module.declare_intrinsic("llvm.x86.avx512.vpdpbusd.256", (), kind)
+
+
 @intrinsic
 def _products(typing: Any, tile: Any, queries: Any, stride: Any, groups: Any, rows: Any, terms: Any, out: Any) -> Any:
     """Bit 8·j + i is set where row i of a tile may be good enough for query j; the upper bounds go to `out`.
@@ -87,33 +104,48 @@ def _products(typing: Any, tile: Any, queries: Any, stride: Any, groups: Any, ro
         widen = module.declare_intrinsic("llvm.x86.avx2.pmadd.wd", (), ir.FunctionType(ints, [shorts, shorts]))
         ones = ir.Constant(shorts, [1] * 16)
 
+        vnni = _has_vnni()
+        four_at_once = _declare_vnni(module, ints, bytes_) if vnni else None
+
         before = builder.block
         loop, after = builder.append_basic_block("steps"), builder.append_basic_block("bounds")
         builder.branch(loop)
         builder.position_at_end(loop)
         group = builder.phi(_LONG)
         group.add_incoming(_constant(0), before)
-        sums = [builder.phi(ints) for _ in range(QUERIES)]
-        for total in sums:
+        # VNNI's sums take their time: one a step, so that none waits for the one before.
+        chains = STEPS if vnni else 1
+        sums = [[builder.phi(ints) for _ in range(chains)] for _ in range(QUERIES)]
+        for total in itertools.chain(*sums):
             total.add_incoming(ir.Constant(ints, [0] * LANES), before)
         row_address = builder.add(tile, builder.mul(group, _constant(32 * STEPS)))
         step_address = builder.add(queries, builder.mul(group, _constant(4 * STEPS)))
         addresses = [builder.add(step_address, builder.mul(stride, _constant(j))) for j in range(QUERIES)]
         partial: list[Any] = [None] * QUERIES
+        new: list[list[Any]] = [[None] * chains for _ in range(QUERIES)]
         for step in range(STEPS):
             documents = _load(builder, builder.add(row_address, _constant(32 * step)), bytes_, 1)
+            if four_at_once is not None:
+                documents = builder.bitcast(documents, four_at_once.function_type.args[1])
             for j in range(QUERIES):
-                four = _load(builder, builder.add(addresses[j], _constant(4 * step)), _INT, 4)
-                product = builder.call(multiply, [documents, builder.bitcast(_spread(builder, four, LANES), bytes_)])
+                four = _spread(builder, _load(builder, builder.add(addresses[j], _constant(4 * step)), _INT, 4), LANES)
+                if four_at_once is not None:
+                    new[j][step] = builder.call(
+                        four_at_once, [sums[j][step], documents, builder.bitcast(four, documents.type)]
+                    )
+                    continue
+                product = builder.call(multiply, [documents, builder.bitcast(four, bytes_)])
                 partial[j] = product if partial[j] is None else builder.add(partial[j], product)
-        added = [builder.add(sums[j], builder.call(widen, [partial[j], ones])) for j in range(QUERIES)]
-        for total, new in zip(sums, added, strict=True):
-            total.add_incoming(new, loop)
+        if not vnni:
+            new = [[builder.add(sums[j][0], builder.call(widen, [partial[j], ones]))] for j in range(QUERIES)]
+        for total, value in zip(itertools.chain(*sums), itertools.chain(*new), strict=True):
+            total.add_incoming(value, loop)
         following = builder.add(group, _constant(1))
         group.add_incoming(following, loop)
         builder.cbranch(builder.icmp_signed("<", following, groups), loop, after)
 
         builder.position_at_end(after)
+        added = [functools.reduce(builder.add, parts) for parts in new]
         scale, residual, norm, offset = (
             _load(builder, builder.add(rows, _constant(4 * LANES * i)), floats, 4) for i in range(4)
         )
