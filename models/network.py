@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,8 @@ class Network:
         arguments = {"prompt": prompt or None, **({"task": task} if task else {})}
         before = self.truncated
         with progress(what, total=len(inputs), unit="texts") as advance:
-            for part in buffers(len(inputs)):
-                for rows, features in self._buffer_batches(inputs[part], arguments):
+            for part, tokens in self._tokenised_ahead(inputs, arguments):
+                for rows, features in self._buffer_batches(inputs[part], tokens, arguments):
                     moved = {
                         key: value.to(self.device) if isinstance(value, torch.Tensor) else value
                         for key, value in features.items()
@@ -87,13 +88,30 @@ class Network:
             self._first_row[kind] = reads_first_row_only(self.model, features, task)
         return self._first_row[kind]
 
+    def _tokenised_ahead(self, inputs: Sequence[Input], arguments: dict[str, Any]) -> Iterator[tuple[slice, Any]]:
+        """Each buffer's tokens (None where they are not ragged); the next buffer is tokenised while this one is used."""
+        parts = list(buffers(len(inputs)))
+        if not self._ragged or len(parts) < 2:
+            for part in parts:
+                yield part, self._tokenise(inputs[part], arguments) if self._ragged else None
+            return
+        with ThreadPoolExecutor(1, "cribble-tokenise") as pool:
+            following = [pool.submit(self._tokenise, inputs[parts[0]], arguments)]
+            for number, part in enumerate(parts):
+                tokens = following.pop().result()
+                if number + 1 < len(parts):
+                    following.append(pool.submit(self._tokenise, inputs[parts[number + 1]], arguments))
+                yield part, tokens
+
+    def _tokenise(self, inputs: Sequence[Input], arguments: dict[str, Any]) -> Any:
+        with self._lock:
+            return self.model.preprocess(list(inputs), processing_kwargs=_RAGGED, **arguments)
+
     def _buffer_batches(
-        self, inputs: Sequence[Input], arguments: dict[str, Any]
+        self, inputs: Sequence[Input], tokens: Any, arguments: dict[str, Any]
     ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
         columns: dict[str, list[list[int]]] | None = None
-        if self._ragged:
-            with self._lock:
-                tokens = self.model.preprocess(list(inputs), processing_kwargs=_RAGGED, **arguments)
+        if tokens is not None:
             columns, shared = _split(tokens)
         if columns is None:
             yield from self._padded_batches(inputs, arguments)
