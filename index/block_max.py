@@ -1,0 +1,104 @@
+"""Exact search of the inverted index: scores added up range by range, ranges that can't matter skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError, UsageError
+from ..vectors import Sparse
+from .lucene_lengths import LENGTHS
+from .postings import RANGE, Postings
+
+#: The inverse of a norm is at most this: k1 = 0 makes norms 0.
+_LARGEST_INVERSE = np.float32(1e30)
+
+
+@dataclass(frozen=True)
+class Bm25:
+    """Lucene's BM25 over counts: `k1` at least 0, `b` from 0 to 1."""
+
+    k1: float = 0.9
+    b: float = 0.4
+
+    def __post_init__(self) -> None:
+        if not (self.k1 >= 0 and np.isfinite(self.k1)):
+            raise UsageError(f"k1 is {self.k1}, expected a number of at least 0")
+        if not 0 <= self.b <= 1:
+            raise UsageError(f"b is {self.b}, expected a number from 0 to 1")
+
+    def inverses(self, postings: Postings) -> np.ndarray:
+        """1 / (k1 · (1 - b + b · length / average length)) for each length byte: (256,) float32, as Lucene computes it."""
+        average = np.float32(postings.total_length / max(1, postings.filled))
+        k1, b, one = np.float32(self.k1), np.float32(self.b), np.float32(1)
+        norms = k1 * ((one - b) + b * LENGTHS.astype(np.float32) / max(average, np.float32(1e-30)))
+        with np.errstate(divide="ignore"):
+            inverses: np.ndarray = np.minimum(one / norms, _LARGEST_INVERSE)
+        return inverses
+
+    def factors(self, postings: Postings, terms: np.ndarray, boosts: np.ndarray) -> np.ndarray:
+        """Boost times idf of each term (t,), float32 numbers as float64: idf = ln(1 + (N - df + .5) / (df + .5))."""
+        frequencies = postings.frequencies[terms].astype(np.float64)
+        idf = np.log(1 + (postings.filled - frequencies + 0.5) / (frequencies + 0.5)).astype(np.float32)
+        return (boosts.astype(np.float32) * idf).astype(np.float64)
+
+
+def search(
+    postings: Postings,
+    queries: Sparse,
+    k: int,
+    *,
+    weighting: Bm25 | None = None,
+    ranks: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Per query the best `k` rows: scores (m,) float64 and rows (m,) int64, best first; only rows that share a term.
+
+    Without `weighting` a score is the sum over common terms, ascending, of query weight times stored weight, in float64.
+    With `Bm25`, which counts need, it is the float64 sum of Lucene's float32 terms, rounded to float32; query weights are
+    boosts. Equal scores go by `ranks` (documents,) descending, by row without. `mask` (documents,) bool limits the rows.
+    """
+    if k < 1:
+        raise UsageError(f"k is {k}, expected at least 1")
+    if (postings.payload == "count") != (weighting is not None):
+        raise UsageError(f"{postings.folder}: postings of {postings.payload}s, weighting is {weighting}")
+    if queries.terms != postings.terms:
+        raise InputError(
+            f"{postings.folder}: queries have a vocabulary of {queries.terms:,} terms, the index {postings.terms:,}: use its encoder"
+        )
+    from .block_max_loops import search as search_lists
+
+    lists, documents = postings.lists, postings.documents
+    allowed = np.zeros(0, bool) if mask is None else mask
+    inverses = np.zeros(256, np.float32) if weighting is None else weighting.inverses(postings)
+    bounds, sums = np.empty(-(-documents // RANGE)), np.zeros(RANGE)
+    rows, scores = np.empty(documents, np.int64), np.empty(documents)
+    for i in range(len(queries)):
+        terms, weights = queries.row(i)
+        there = lists.slots[terms] != -1
+        terms, weights = terms[there], weights[there]
+        if weighting is None:
+            factors = weights.astype(np.float64) * postings.step
+        else:
+            factors = weighting.factors(postings, terms, weights)
+        cursors = np.zeros((len(terms), 2), np.int64)
+        found, floor = search_lists(
+            lists, lists.slots[terms], factors, inverses, k, documents, allowed, bounds, cursors, sums, rows, scores
+        )
+        yield _best(rows[:found], scores[:found], floor, k, ranks, weighting is not None)
+
+
+def _best(
+    rows: np.ndarray, scores: np.ndarray, floor: float, k: int, ranks: np.ndarray | None, single: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    kept = scores >= floor
+    rows, scores = rows[kept], scores[kept]
+    if single:
+        scores = scores.astype(np.float32).astype(np.float64)
+    if len(scores) > k:
+        kept = scores >= np.partition(scores, -k)[-k]
+        rows, scores = rows[kept], scores[kept]
+    order = np.lexsort((-(rows if ranks is None else ranks[rows].astype(np.int64)), -scores))[:k]
+    return scores[order], rows[order]
