@@ -6,7 +6,7 @@ out almost all rows at once, and equal hashes are confirmed by the ids themselve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -29,6 +29,8 @@ class Joined:
 
     `query`, `rank` and `label` are (n,) int64: position in `query_ids`, rank from 1, and judgement (negative labels
     kept). `retrieved` (q,) counts each query's rows in the run. `pool_query` and `pool_label` (m,) are all judgements.
+    `row` (n,) is where the judged rows stand in `run`, `judgement` (n,) where in `qrels`: for the few measures that look
+    at scores, at documents without a judgement (`listed`), or at who judged.
     """
 
     query_ids: tuple[str, ...]
@@ -38,6 +40,11 @@ class Joined:
     retrieved: np.ndarray
     pool_query: np.ndarray
     pool_label: np.ndarray
+    row: np.ndarray
+    judgement: np.ndarray
+    run: Run
+    qrels: Qrels
+    ties: Ties
 
     def relevant(self, rel: int, cutoff: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Query and rank of the rows labelled `rel` or more among the best `cutoff`."""
@@ -63,9 +70,25 @@ class Joined:
         """The condensed list (trec_eval -J): documents without a judgement are taken out and the rest moves up."""
         keep = self.label >= 0
         query = self.query[keep]
-        return Joined(
-            self.query_ids, query, place(query), self.label[keep], self.count(query), self.pool_query, self.pool_label
+        return replace(
+            self,
+            query=query,
+            rank=place(query),
+            label=self.label[keep],
+            retrieved=self.count(query),
+            row=self.row[keep],
+            judgement=self.judgement[keep],
         )
+
+    def listed(self, cutoff: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Query and row in `run` of each judged query's best `cutoff` documents, judged or not, best first."""
+        lengths = self.retrieved if cutoff is None else np.minimum(self.retrieved, cutoff)
+        query = np.repeat(np.arange(len(self.query_ids)), lengths)
+        starts = np.array([self.run.rows(q).start if q in self.run else 0 for q in self.query_ids], np.int64)
+        at = starts[query] + place(query) - 1
+        rows = np.arange(self.run.num_rows)
+        places = _places(self.run, rows, self.ties)
+        return query, at if places is rows else np.argsort(places)[at]
 
 
 def place(query: np.ndarray) -> np.ndarray:
@@ -107,6 +130,11 @@ def join(run: Run, qrels: Qrels, ties: Ties = "float32") -> Joined:
         retrieved=retrieved,
         pool_query=pool_query,
         pool_label=qrels.labels,
+        row=row[order],
+        judgement=judgement[order],
+        run=run,
+        qrels=qrels,
+        ties=ties,
     )
 
 

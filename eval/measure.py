@@ -35,6 +35,10 @@ class Measure(ABC):
     takes_cutoff: ClassVar[str] = "optional"
     #: How per-query values become one number: "mean" or "sum".
     aggregate: ClassVar[str] = "mean"
+    #: Whether "higher" values are better, "lower" ones, or "none" are: those of the last two are shown, not tested.
+    merit: ClassVar[str] = "higher"
+    #: Whether `@k` is a share of the collection in percent, from 1 to 100.
+    percent: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         name, cutoff = self.registered_name, self.cutoff
@@ -42,6 +46,8 @@ class Measure(ABC):
             raise UsageError(f"{name}@{cutoff}: the cutoff must be a whole number >= 1, e.g. {name}@10")
         if cutoff is not None and not 1 <= cutoff <= LARGEST_CUTOFF:
             raise UsageError(f"{name}@{cutoff}: the cutoff must be from 1 to {LARGEST_CUTOFF}, e.g. {name}@10")
+        if cutoff is not None and self.percent and cutoff > 100:
+            raise UsageError(f"{name}@{cutoff}: {name} takes a percentage from 1 to 100, e.g. {name}@95")
         if cutoff is not None and self.takes_cutoff == "none":
             raise UsageError(f"{name}@{cutoff}: {name} takes no cutoff, write {name}")
         rel = getattr(self, "rel", 1)

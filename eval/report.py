@@ -196,7 +196,7 @@ def make_report(
     for name in seconds or {}:
         if name not in names:
             raise UsageError(f"seconds are given for {name!r}, which is not among the runs: {suggest(name, names)}")
-    tested = [m for m in evaluations[0].measures if m.aggregate == "mean" and m.registered_name != "Judged"]
+    tested = [m for m in evaluations[0].measures if m.aggregate == "mean" and m.merit == "higher"]
     comparison = compare(
         [evaluation.only(tested) for evaluation in evaluations], baseline=baseline or names[0], **options
     )

@@ -21,6 +21,7 @@ class Judged(Measure):
     """
 
     takes_cutoff = "required"
+    merit = "none"
 
     def values(self, joined: Joined) -> np.ndarray:
         query, _ = joined.relevant(0, self.cutoff)

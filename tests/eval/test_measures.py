@@ -22,6 +22,7 @@ TOLERANCE = 1e-9
 def every_measure() -> list[Measure]:
     """Each kind with and without a cutoff, and with each of its options, as far as it takes them."""
     values = {"rel": [1, 2, 3], "judged_only": [False, True], "dcg": ["log2", "exp-log2"]}
+    values |= {"p": [0.8, 0.95], "top": [4, 3], "beta": [1.0, 0.5], "pool": ["judged", "list"]}
     made = []
     for kind in all_measures().values():
         cutoffs = {"none": [None], "required": [1, 10], "optional": [None, 1, 1000]}[kind.takes_cutoff]
@@ -85,7 +86,7 @@ def test_lists_keep_their_order_and_one_of_each():
         ("nDGC@10", 1, "did you mean 'nDCG@10'?"),
         ("AP  nDGC@10", 5, "did you mean 'nDCG@10'?"),
         ("AP,sucess@5", 4, "did you mean 'Success@5'?"),
-        ("nDCG@10 zzz", 9, "known: AP, Bpref, Judged"),
+        ("nDCG@10 zzz", 9, "known: AP, Bpref, CappedR"),
         ("P", 1, "P needs a cutoff, e.g. P@10"),
         ("AP Judged", 4, "Judged needs a cutoff, e.g. Judged@10"),
         ("Rprec@10", 1, "Rprec takes no cutoff"),
