@@ -10,7 +10,10 @@ import numpy as np
 from ..errors import InputError, UsageError
 from ..vectors import Sparse
 from .lucene_lengths import LENGTHS
-from .postings import RANGE, Postings
+from .postings import Postings
+
+#: Results that are held at a time.
+_RESULTS = 1 << 20
 
 #: The inverse of a norm is at most this: k1 = 0 makes norms 0.
 _LARGEST_INVERSE = np.float32(1e30)
@@ -54,7 +57,7 @@ def search(
     ranks: np.ndarray | None = None,
     mask: np.ndarray | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Per query the best `k` rows: scores (m,) float64 and rows (m,) int64, best first; only rows that share a term.
+    """Per query the best `k` rows: scores (m,) float64 and rows (m,) int32, best first; only rows that share a term.
 
     Without `weighting` a score is the sum over common terms, ascending, of query weight times stored weight, in float64.
     With `Bm25`, which counts need, it is the float64 sum of Lucene's float32 terms, rounded to float32; query weights are
@@ -68,37 +71,29 @@ def search(
         raise InputError(
             f"{postings.folder}: queries have a vocabulary of {queries.terms:,} terms, the index {postings.terms:,}: use its encoder"
         )
-    from .block_max_loops import search as search_lists
+    from .count_loops import search_counts
+    from .impact_loops import search_impacts
 
     lists, documents = postings.lists, postings.documents
+    slots = lists.slots[queries.ids]
+    there = slots != -1
+    indptr = np.concatenate([[0], np.cumsum(there)])[queries.indptr]
+    terms, weights, slots = queries.ids[there], queries.weights[there], slots[there].astype(np.int64)
+    if weighting is None:
+        factors, inverses = weights.astype(np.float64) * postings.step, np.zeros(256, np.float32)
+    else:
+        factors, inverses = weighting.factors(postings, terms, weights), weighting.inverses(postings)
     allowed = np.zeros(0, bool) if mask is None else mask
-    inverses = np.zeros(256, np.float32) if weighting is None else weighting.inverses(postings)
-    bounds, sums = np.empty(-(-documents // RANGE)), np.zeros(RANGE)
-    rows, scores = np.empty(documents, np.int64), np.empty(documents)
-    for i in range(len(queries)):
-        terms, weights = queries.row(i)
-        there = lists.slots[terms] != -1
-        terms, weights = terms[there], weights[there]
+    ranks = np.zeros(0, np.int32) if ranks is None else ranks
+    k = min(k, documents)
+    step = max(1, _RESULTS // k)
+    for first in range(0, len(queries), step):
+        batch = indptr[first : first + step + 1]
+        rows = np.empty((len(batch) - 1, k), np.int32)
+        scores, found = np.empty((len(batch) - 1, k)), np.empty(len(batch) - 1, np.int64)
         if weighting is None:
-            factors = weights.astype(np.float64) * postings.step
+            search_impacts(lists, batch, slots, factors, k, documents, allowed, ranks, rows, scores, found)
         else:
-            factors = weighting.factors(postings, terms, weights)
-        cursors = np.zeros((len(terms), 2), np.int64)
-        found, floor = search_lists(
-            lists, lists.slots[terms], factors, inverses, k, documents, allowed, bounds, cursors, sums, rows, scores
-        )
-        yield _best(rows[:found], scores[:found], floor, k, ranks, weighting is not None)
-
-
-def _best(
-    rows: np.ndarray, scores: np.ndarray, floor: float, k: int, ranks: np.ndarray | None, single: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    kept = scores >= floor
-    rows, scores = rows[kept], scores[kept]
-    if single:
-        scores = scores.astype(np.float32).astype(np.float64)
-    if len(scores) > k:
-        kept = scores >= np.partition(scores, -k)[-k]
-        rows, scores = rows[kept], scores[kept]
-    order = np.lexsort((-(rows if ranks is None else ranks[rows].astype(np.int64)), -scores))[:k]
-    return scores[order], rows[order]
+            search_counts(lists, batch, slots, factors, inverses, k, documents, allowed, ranks, rows, scores, found)
+        for i, count in enumerate(found.tolist()):
+            yield scores[i, :count], rows[i, :count]

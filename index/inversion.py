@@ -175,7 +175,7 @@ def _in_files(folder: Path, run: _Run) -> _Run:
     folder.mkdir(parents=True)
     for name, array in zip(("starts", "rows", "weights"), run, strict=True):
         write_array(folder / f"{name}.npy", [array], len(array), (), array.dtype)
-    return run[0], *(np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("rows", "weights"))  # type: ignore[return-value]
+    return run[0], *(np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("rows", "weights"))
 
 
 def _write(folder: Path, runs: list[_Run], seen: _Seen, scale: _Scale, held: int) -> dict[str, Any]:

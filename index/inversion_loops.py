@@ -45,10 +45,12 @@ def append_lists(starts: Any, rows: Any, weights: Any, places: Any, all_rows: An
 def list_sizes(starts: Any, rows: Any) -> Any:
     """Per list the entries of its frequent form and the blocks of its rare form."""
     entries, blocks = np.empty(len(starts) - 1, np.int64), np.empty(len(starts) - 1, np.int64)
+    base: Any
+    last: Any
     for term in range(len(starts) - 1):
         steps, count, held, base, last = 0, 0, BLOCK, 0, 0
         for i in range(starts[term], starts[term + 1]):
-            row = np.int64(rows[i])
+            row: Any = np.int64(rows[i])
             if i == starts[term] or row // RANGE != last // RANGE:
                 last = row // RANGE * RANGE
             # Distances of 1 to 255 take one entry; 0 occurs at the start of a range only.
@@ -71,7 +73,7 @@ def write_frequent(
         segment, place, last = 0, begins[i], 0
         segments[i, 0] = 0
         for j in range(starts[chosen[i]], starts[chosen[i] + 1]):
-            row = np.int64(rows[j])
+            row: Any = np.int64(rows[j])
             if row >= (segment + 1) * RANGE or j == starts[chosen[i]]:
                 last = row // RANGE * RANGE
             while row >= (segment + 1) * RANGE:
@@ -102,7 +104,7 @@ def write_rare(
     for term in chosen:
         first = True
         for j in range(starts[term], starts[term + 1]):
-            row = np.int64(rows[j])
+            row: Any = np.int64(rows[j])
             if first or place - begins[block] == BLOCK or row - bases[block] > 65535:
                 block += 1
                 begins[block], bases[block] = place, row

@@ -127,7 +127,7 @@ class Postings:
 def _mapped(path: Path) -> np.ndarray:
     """A plain read-only array over the file: compiled code knows no other kind of mapped array."""
     try:
-        array = np.load(path, mmap_mode="r")
+        array: np.ndarray = np.load(path, mmap_mode="r")
     except ValueError:  # an empty array can't be mapped
         array = np.load(path)
     return _frozen(np.asarray(array))
