@@ -36,7 +36,7 @@ def code_bytes(width: int, planes: int) -> int:
 def pack(numbers: np.ndarray, planes: int) -> np.ndarray:
     """Packed codes (n, width · planes / 8) uint8 of the `numbers` (n, width), whole numbers in 0 … 2^planes - 1."""
     check_shape(numbers.shape[1], planes)
-    if numbers.size and not (0 <= int(numbers.min()) and int(numbers.max()) < 1 << planes):
+    if numbers.size and not (int(numbers.min()) >= 0 and int(numbers.max()) < 1 << planes):
         raise InputError(
             f"codes hold numbers from {numbers.min()} to {numbers.max()}, expected 0 to {(1 << planes) - 1} for {planes} bits"
         )

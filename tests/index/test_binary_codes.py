@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from cribble.errors import InputError, UsageError
 from cribble.index.binary_codes import code_bytes, decode, pack, unpack
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 @st.composite
