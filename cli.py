@@ -59,6 +59,9 @@ def index(
     kind: Annotated[
         str | None, typer.Option("--index", help="Kind of a dense index, flat by default; `cribble list indexes`.")
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="What searches: bm25: lucene (default) or inverted, without Java.")
+    ] = None,
     model: ModelOption = None,
     set_: Set = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an index that is there.")] = False,
@@ -68,7 +71,7 @@ def index(
     """Build an index of a dataset's documents. A killed build goes on where it stopped when run again."""
     from .commands.runs import index_dataset
 
-    named = {"model": model, "kind": kind}
+    named = {"model": model, "kind": kind, "engine": engine}
     options = _settings(set_) | {name: value for name, value in named.items() if value is not None}
     with Envelope("index", json) as envelope:
         envelope.show(index_dataset(dataset, retriever, out, options, overwrite=overwrite, dry_run=dry_run))
