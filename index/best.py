@@ -79,22 +79,22 @@ def sort_descending(rows: Any, scores: Any, ranks: Any, best_rows: Any, best_sco
     starts = np.zeros(_BUCKETS + 1, np.int64)
     buckets = np.empty(n, np.int64)
     for i in range(n):
-        bucket = min(_BUCKETS - 1, np.int64((most - scores[i]) * per_score))
+        bucket: Any = min(_BUCKETS - 1, np.int64((most - scores[i]) * per_score))
         buckets[i] = bucket
         starts[bucket + 1] += 1
-    for bucket in range(_BUCKETS):
-        starts[bucket + 1] += starts[bucket]
+    for i in range(_BUCKETS):
+        starts[i + 1] += starts[i]
     order = np.empty(n, np.int64)
     places = starts[:-1].copy()
     for i in range(n):
         order[places[buckets[i]]] = i
         places[buckets[i]] += 1
     wanted = min(n, len(best_rows))
-    for bucket in range(_BUCKETS):
-        if starts[bucket] >= wanted:
+    for i in range(_BUCKETS):
+        if starts[i] >= wanted:
             break
-        if starts[bucket + 1] - starts[bucket] > 1:
-            _sort_span(order, starts[bucket], starts[bucket + 1], rows, scores, ranks)
+        if starts[i + 1] - starts[i] > 1:
+            _sort_span(order, starts[i], starts[i + 1], rows, scores, ranks)
     for i in range(wanted):
         best_rows[i], best_scores[i] = rows[order[i]], scores[order[i]]
     return wanted

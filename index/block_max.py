@@ -56,42 +56,69 @@ def search(
     weighting: Bm25 | None = None,
     ranks: np.ndarray | None = None,
     mask: np.ndarray | None = None,
+    approx: float = 0.0,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Per query the best `k` rows: scores (m,) float64 and rows (m,) int32, best first; only rows that share a term.
 
     Without `weighting` a score is the sum over common terms, ascending, of query weight times stored weight, in float64.
     With `Bm25`, which counts need, it is the float64 sum of Lucene's float32 terms, rounded to float32; query weights are
-    boosts. Equal scores go by `ranks` (documents,) descending, by row without. `mask` (documents,) bool limits the rows.
+    boosts. Equal scores go by `ranks` (documents,) int32 descending, by row without. `mask` (documents,) bool limits the rows.
+
+    `approx` from 0 to below 1 leaves out the query's weakest terms: those whose largest possible scores are together at
+    most this share of all terms'.
     """
     if k < 1:
         raise UsageError(f"k is {k}, expected at least 1")
+    if not 0 <= approx < 1:
+        raise UsageError(f"approx is {approx}, expected a number from 0 (exact) to below 1")
     if (postings.payload == "count") != (weighting is not None):
         raise UsageError(f"{postings.folder}: postings of {postings.payload}s, weighting is {weighting}")
     if queries.terms != postings.terms:
         raise InputError(
             f"{postings.folder}: queries have a vocabulary of {queries.terms:,} terms, the index {postings.terms:,}: use its encoder"
         )
+    slots = postings.lists.slots[queries.ids]
+    kept = slots != -1
+    if weighting is None:
+        factors, inverses = queries.weights.astype(np.float64) * postings.step, np.zeros(256, np.float32)
+    else:
+        factors, inverses = weighting.factors(postings, queries.ids, queries.weights), weighting.inverses(postings)
+    if approx:
+        bounds = factors if weighting else factors * postings.largest[queries.ids]
+        kept &= _strong(bounds * kept, queries.indptr, approx)
+    indptr = np.concatenate([[0], np.cumsum(kept)])[queries.indptr]
+    allowed = np.zeros(0, bool) if mask is None else mask
+    ranks = np.zeros(0, np.int32) if ranks is None else ranks
+    return _searched(
+        postings, indptr, slots[kept].astype(np.int64), factors[kept], inverses, min(k, postings.documents), allowed, ranks
+    )
+
+
+def _strong(bounds: np.ndarray, indptr: np.ndarray, approx: float) -> np.ndarray:
+    """Which terms (t,) bool stay when each query's weakest, with at most the share `approx` of its bounds, go."""
+    query = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    order = np.lexsort((bounds, query))
+    sums = np.cumsum(bounds[order])
+    before = np.concatenate([[0.0], sums])[indptr]
+    strong = np.empty(len(bounds), bool)
+    strong[order] = sums - before[query] > approx * (before[query + 1] - before[query])
+    return strong
+
+
+def _searched(
+    postings: Postings, indptr: np.ndarray, slots: np.ndarray, factors: np.ndarray, inverses: np.ndarray, k: int,
+    allowed: np.ndarray, ranks: np.ndarray,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
     from .count_loops import search_counts
     from .impact_loops import search_impacts
 
     lists, documents = postings.lists, postings.documents
-    slots = lists.slots[queries.ids]
-    there = slots != -1
-    indptr = np.concatenate([[0], np.cumsum(there)])[queries.indptr]
-    terms, weights, slots = queries.ids[there], queries.weights[there], slots[there].astype(np.int64)
-    if weighting is None:
-        factors, inverses = weights.astype(np.float64) * postings.step, np.zeros(256, np.float32)
-    else:
-        factors, inverses = weighting.factors(postings, terms, weights), weighting.inverses(postings)
-    allowed = np.zeros(0, bool) if mask is None else mask
-    ranks = np.zeros(0, np.int32) if ranks is None else ranks
-    k = min(k, documents)
     step = max(1, _RESULTS // k)
-    for first in range(0, len(queries), step):
+    for first in range(0, len(indptr) - 1, step):
         batch = indptr[first : first + step + 1]
         rows = np.empty((len(batch) - 1, k), np.int32)
         scores, found = np.empty((len(batch) - 1, k)), np.empty(len(batch) - 1, np.int64)
-        if weighting is None:
+        if postings.payload == "impact":
             search_impacts(lists, batch, slots, factors, k, documents, allowed, ranks, rows, scores, found)
         else:
             search_counts(lists, batch, slots, factors, inverses, k, documents, allowed, ranks, rows, scores, found)

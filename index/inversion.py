@@ -21,7 +21,7 @@ from ..vectors import Sparse
 from .durable import remove, write_array
 from .growing import GrowingArray
 from .lucene_lengths import length_bytes
-from .postings import BLOCK, DESCRIPTION, LARGE, LAYOUT, RANGE
+from .postings import DESCRIPTION, LARGE, LAYOUT, RANGE
 
 STORAGE = ("uint8", "uint16", "float32")
 

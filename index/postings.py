@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -123,17 +124,27 @@ class Postings:
         known = {name: about[name] for name in names}
         return cls(folder, Lists(**arrays), _mapped(folder / "frequencies.npy"), **known)
 
+    @cached_property
+    def largest(self) -> np.ndarray:
+        """The largest stored weight of each term (terms,), 0 of one that no document has."""
+        lists = self.lists
+        largest = np.zeros(self.terms, lists.frequent_largest.dtype)
+        frequent, rare = np.flatnonzero(lists.slots >= 0), np.flatnonzero(lists.slots < -1)
+        largest[frequent] = lists.frequent_largest[lists.slots[frequent]].max(axis=1, initial=0)
+        if len(rare):
+            largest[rare] = np.maximum.reduceat(lists.rare_largest, lists.rare_blocks[:-1])[-2 - lists.slots[rare]]
+        return largest
+
 
 def _mapped(path: Path) -> np.ndarray:
     """A plain read-only array over the file: compiled code knows no other kind of mapped array."""
     try:
-        array: np.ndarray = np.load(path, mmap_mode="r")
+        return _frozen(np.asarray(np.load(path, mmap_mode="r")))
     except ValueError:  # an empty array can't be mapped
-        array = np.load(path)
-    return _frozen(np.asarray(array))
+        return _frozen(np.load(path))
 
 
-def _frozen(array: np.ndarray) -> np.ndarray:
-    array = array.view()
-    array.flags.writeable = False
-    return array
+def _frozen(array: Any) -> np.ndarray:
+    frozen: np.ndarray = array.view()
+    frozen.flags.writeable = False
+    return frozen

@@ -12,6 +12,7 @@ from cribble.errors import InputError, SetupError, UsageError
 from cribble.index.opening import index_kinds, open_index, verify_index
 from cribble.records import Document, Run
 from cribble.tests.index.builds import build_flat, build_kind, encode_texts, make_documents
+from cribble.tests.index.sparse_builds import build_inverted, encode_sparse
 
 
 def build_lucene(path, documents, **options):
@@ -37,6 +38,7 @@ _VERIFIED = {"verify": True}
 BUILDERS = {
     "flat": (build_flat, encode_texts, "faiss"),
     "lucene": (build_lucene, list, "pyserini"),
+    "inverted": (build_inverted, encode_sparse, "numba"),
     "ivf-flat": approximate("ivf-flat", _VERIFIED | {"nprobe": 9}, nlist=3),
     "hnsw": approximate("hnsw", _VERIFIED),
     "pq": approximate("pq", _VERIFIED),
@@ -62,7 +64,7 @@ ODD = [
 
 
 #: Kinds that go through all tests; the others differ from these in FAISS's structure only.
-THOROUGH = ("flat", "lucene", "hnsw", "ivf-pq", "two-level")
+THOROUGH = ("flat", "lucene", "inverted", "hnsw", "ivf-pq", "two-level")
 FOR_ALL = ("test_results_are_a_run", "test_allow_filters_before_the_cut")
 
 
