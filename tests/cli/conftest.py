@@ -6,7 +6,9 @@ from cribble.tests.cli.script import DOCUMENTS, Cribble, collection_files, write
 
 @pytest.fixture(scope="session")
 def cribble(tmp_path_factory):
-    return Cribble(tmp_path_factory.mktemp("home"))
+    cribble = Cribble(tmp_path_factory.mktemp("home"))
+    yield cribble
+    cribble.close()
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,13 @@
 import gzip
 import json
 import os
+import select
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +107,8 @@ class Cribble:
         self.path = shutil.which("cribble", path=str(Path(sys.executable).parent))
         assert self.path, "the console script is not installed beside this Python: pip install -e ."
         self.home = home
+        self._prepared = None
+        self._turn = threading.Lock()
 
     def environment(self, changes=None):
         """Nothing of the user's caches; a small and quickly started Java; no hub (a port where nothing listens)."""
@@ -122,6 +128,10 @@ class Cribble:
         return subprocess.Popen([self.path, *map(str, arguments)], cwd=cwd, env=self.environment(env), **pipes)
 
     def __call__(self, *arguments, cwd, env=None, timeout=240):
+        """The command's end. In an environment of its own it is the script; else a fork of a process (`prepared.py`) that
+        has imported what the script would, which saves up to five seconds a command."""
+        if not env:
+            return self.forked(*arguments, cwd=cwd, timeout=timeout)
         process = self.start(*arguments, cwd=cwd, env=env)
         try:
             out, err = process.communicate(timeout=timeout)
@@ -130,3 +140,35 @@ class Cribble:
             process.wait()
             raise
         return Done(process.returncode, out.decode(), err.decode())
+
+    def forked(self, *arguments, cwd, timeout):
+        with self._turn, tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
+            prepared = self.prepared()
+            command = {"arguments": [*map(str, arguments)], "folder": str(cwd), "out": out.name, "err": err.name}
+            prepared.stdin.write(json.dumps(command).encode() + b"\n")
+            prepared.stdin.flush()
+            if not select.select([prepared.stdout], [], [], timeout)[0]:
+                self.close()
+                raise TimeoutError(f"{arguments}: no end within {timeout} s\n{err.read().decode()}")
+            return Done(int(prepared.stdout.readline()), out.read().decode(), err.read().decode())
+
+    def prepared(self):
+        """The process that forks, started at the first command."""
+        if self._prepared is None:
+            self._prepared = subprocess.Popen(
+                [sys.executable, Path(__file__).with_name("prepared.py")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=self.environment(),
+                cwd=self.home,
+                process_group=0,
+            )
+            assert self._prepared.stdout.readline() == b"ready\n"
+        return self._prepared
+
+    def close(self):
+        """End the process that forks, and a command that it may be running."""
+        if self._prepared is not None:
+            os.killpg(self._prepared.pid, signal.SIGKILL)
+            self._prepared.communicate()
+            self._prepared = None
