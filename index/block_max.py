@@ -34,9 +34,9 @@ class Bm25:
 
     def inverses(self, postings: Postings) -> np.ndarray:
         """1 / (k1 · (1 - b + b · length / average length)) for each length byte: (256,) float32, as Lucene computes it."""
-        average = np.float32(postings.total_length / max(1, postings.filled))
+        average = np.float32(postings.total_length / postings.filled if postings.filled else 1)
         k1, b, one = np.float32(self.k1), np.float32(self.b), np.float32(1)
-        norms = k1 * ((one - b) + b * LENGTHS.astype(np.float32) / max(average, np.float32(1e-30)))
+        norms = k1 * ((one - b) + b * LENGTHS.astype(np.float32) / average)
         with np.errstate(divide="ignore"):
             inverses: np.ndarray = np.minimum(one / norms, _LARGEST_INVERSE)
         return inverses
@@ -90,7 +90,14 @@ def search(
     allowed = np.zeros(0, bool) if mask is None else mask
     ranks = np.zeros(0, np.int32) if ranks is None else ranks
     return _searched(
-        postings, indptr, slots[kept].astype(np.int64), factors[kept], inverses, min(k, postings.documents), allowed, ranks
+        postings,
+        indptr,
+        slots[kept].astype(np.int64),
+        factors[kept],
+        inverses,
+        min(k, postings.documents),
+        allowed,
+        ranks,
     )
 
 

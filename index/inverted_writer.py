@@ -109,5 +109,3 @@ def _rows_of(vectors: Sparse, rows: np.ndarray) -> Sparse:
     indptr = np.concatenate([[0], np.cumsum(sizes)])
     places = np.repeat(vectors.indptr[rows] - indptr[:-1], sizes) + np.arange(indptr[-1])
     return Sparse(indptr, vectors.ids[places], vectors.weights[places], vectors.terms)
-
-

@@ -1,7 +1,7 @@
 """A cheap deterministic encoder of sparse vectors and builds with it; run as a script, the process that crash tests kill.
 
 python sparse_builds.py build PATH DOCUMENTS SHARD    prints `shard` at each shard and waits for a line before it goes on
-python sparse_builds.py steps PATH FIRST              dies at every durable step of a build from FIRST on, and resumes
+python sparse_builds.py steps PATH FIRST STRIDE       dies at every durable step FIRST, FIRST + STRIDE, …, and resumes
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +30,16 @@ def encode_sparse(texts: list[str]) -> Sparse:
     """Words hashed to terms, each with the square root of its count, in vectors of unit length."""
     rows = []
     for text in texts:
-        words = Counter(int.from_bytes(hashlib.sha256(w.encode()).digest()[:2], "big") % TERMS for w in text.split())
+        words = Counter(map(_term, text.split()))
         ids = np.array(sorted(words), np.int32)
         weights = np.sqrt([words[i] for i in ids.tolist()])
         rows.append((ids, (weights / max(1e-9, float(np.linalg.norm(weights)))).astype(np.float32)))
     return Sparse.of(rows, TERMS)
+
+
+@cache
+def _term(word: str) -> int:
+    return int.from_bytes(hashlib.sha256(word.encode()).digest()[:2], "big") % TERMS
 
 
 def encode(documents: list[Document]) -> Sparse:
@@ -46,12 +52,12 @@ def build_inverted(path, documents, encode=encode, *, spec=SPEC, corpus="made", 
     )
 
 
-def _die_at_every_step(root: Path, first: int) -> None:
+def _die_at_steps(root: Path, first: int, stride: int) -> None:
     """As `builds._die_at_every_step`, for inverted indexes."""
     documents = make_documents(10)
     build_inverted(root / "reference", documents, shard_documents=4)
     reference = contents(root / "reference")
-    for step in range(first, 1000):
+    for step in range(first, 1000, stride):
         path = root / f"killed{step}"
         child = os.fork()
         if child == 0:
@@ -70,7 +76,7 @@ def _die_at_every_step(root: Path, first: int) -> None:
 def main() -> None:
     command, path = sys.argv[1], Path(sys.argv[2])
     if command == "steps":
-        _die_at_every_step(path, int(sys.argv[3]))
+        _die_at_steps(path, int(sys.argv[3]), int(sys.argv[4]))
         return
 
     def patient(batch: list[Document]) -> Sparse:
