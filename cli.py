@@ -14,6 +14,7 @@ import typer
 from .change_cli import add_commands
 from .envelope import Envelope, run_command
 from .errors import UsageError
+from .judge_cli import add_commands as add_judging
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -184,9 +185,15 @@ def compare(
 
 @app.command()
 def run(
-    config: Annotated[str, typer.Argument(help="YAML file, or a shipped one: `cribble list configs`.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, such as runtime.seed=1.")] = None,
+    config: Annotated[
+        str, typer.Argument(help="YAML file, or a shipped one: `cribble list configs`; or suite:NAME: `cribble list suites`.")
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value, such as runtime.seed=1; for a suite pipeline=CONFIG.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; runs/NAME-HASH by default.")] = None,
+    only: Annotated[str | None, typer.Option(help="Sets of a suite, such as scifact,nfcorpus.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder with a suite's sets; CRIBBLE_DATA by default.")] = None,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
@@ -194,7 +201,7 @@ def run(
     from .commands.scoring import run_config
 
     with Envelope("run", json) as envelope:
-        envelope.show(run_config(config, overrides or [], out, dry_run=dry_run))
+        envelope.show(run_config(config, overrides or [], out, only=only, data=data, dry_run=dry_run))
 
 
 @app.command()
@@ -272,7 +279,8 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            help="datasets, retrievers, indexes, rerankers, strategies, judges, backends, templates, models, measures, fusions, configs."
+            help="datasets, retrievers, indexes, rerankers, strategies, judges, backends, templates, models, measures, "
+            "graders, fusions, configs, suites."
         ),
     ],
     json: Json = False,
@@ -297,6 +305,7 @@ def doctor(
 
 
 add_commands(app, lambda pairs: _settings(pairs))
+add_judging(app, lambda pairs: _settings(pairs))
 
 ledger = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="The judgements that language models were asked for and paid for."

@@ -248,7 +248,10 @@ class Run(PerQuery):
 
 
 class Qrels(PerQuery):
-    """Judgements: per query, documents and integer labels. Negative and graded labels are kept as they are."""
+    """Judgements: per query, documents and integer labels. Negative and graded labels are kept as they are.
+
+    `machine` (n,) bool marks the labels that a machine gave, not a person; no row's unless given.
+    """
 
     def __init__(
         self,
@@ -258,6 +261,7 @@ class Qrels(PerQuery):
         labels: np.ndarray,
         *,
         name: str = "qrels",
+        machine: np.ndarray | bool = False,
     ) -> None:
         self.name = name
         self._set_rows(query_ids, offsets, doc_ids, name)
@@ -267,16 +271,30 @@ class Qrels(PerQuery):
         self.labels = self.labels.astype(np.int64)
         if len(self.labels) != self.num_rows:
             raise InputError(f"{name} has {self.num_rows} documents and {len(self.labels)} labels")
+        self.machine = np.broadcast_to(np.asarray(machine, bool), (self.num_rows,))
         refuse_duplicates(self, name)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Mapping[str, int]], *, name: str = "qrels") -> Self:
-        """From `{query id: {document id: label}}`."""
+    def from_dict(
+        cls, data: Mapping[str, Mapping[str, int]], *, name: str = "qrels", machine: np.ndarray | bool = False
+    ) -> Self:
+        """From `{query id: {document id: label}}`; `machine` (n,) bool in the same order, or one for all."""
         offsets, ids, labels = flatten(data)
         for label in labels:
             if not isinstance(label, int | np.integer):
                 raise InputError(f"{name}: the label {label!r} is of type {type(label).__name__}, expected int")
-        return cls(data.keys(), offsets, ids, np.array(labels, np.int64), name=name)
+        return cls(data.keys(), offsets, ids, np.array(labels, np.int64), name=name, machine=machine)
+
+    @property
+    def has_machine_labels(self) -> bool:
+        return bool(self.machine.any())
+
+    def machine_pairs(self) -> list[tuple[str, str]]:
+        """The (query, document) pairs that a machine judged."""
+        rows = np.flatnonzero(self.machine)
+        queries = np.searchsorted(self.offsets, rows, "right") - 1
+        documents = self.doc_ids.take(pa.array(rows)).to_pylist()
+        return [(self.query_ids[q], d) for q, d in zip(queries.tolist(), documents, strict=True)]
 
     @classmethod
     def read(cls, path: str | Path, *, name: str | None = None) -> Qrels:

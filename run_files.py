@@ -209,6 +209,8 @@ def _text(lines: pa.LargeStringArray) -> memoryview:
 #: What an id can't be in a TREC file: empty, or with ASCII white space; as a line's first field also not what readers
 #: take for a comment or for a byte-order mark.
 _NO_FIELD = r"[\t-\r ]|^$"
+#: The second column of TREC judgements, which nobody reads, where a machine gave the label.
+_MACHINE = "machine"
 _NO_FIRST_FIELD = _NO_FIELD + r"|^#$|^\x{FEFF}"
 #: The same for columns between tabs, which are read without spaces around them.
 _NO_COLUMN = r"[\t-\r]|^$|^ | $"
@@ -252,8 +254,10 @@ def _write_parquet(run: Run, path: str | Path) -> None:
 def read_qrels(path: str | Path, *, name: str | None = None) -> Qrels:
     """Read TREC qrels (query, iteration, document, label) or BEIR's (query, document, label). A first line whose label is
     no number is a header; without one every line is kept. A pair judged twice alike is counted, differently is refused.
+    The iteration `machine` marks a machine's label.
     """
     data: dict[str, dict[str, int]] = {}
+    machine: set[tuple[str, str]] = set()
     repeated, first = 0, True
     for number, line in numbered_lines(path):
         fields = _qrels_fields(line)
@@ -280,9 +284,12 @@ def read_qrels(path: str | Path, *, name: str | None = None) -> Qrels:
             )
         repeated += doc_id in row
         row[doc_id] = int(value)
+        if len(fields) == 4 and fields[1] == _MACHINE:
+            machine.add((query_id, doc_id))
     if repeated:
         logger.warning("%s: %d judgements are given more than once (alike); each counts once", path, repeated)
-    return Qrels.from_dict(data, name=name or str(path))
+    marks = np.array([(q, d) in machine for q, row in data.items() for d in row], bool) if machine else False
+    return Qrels.from_dict(data, name=name or str(path), machine=marks)
 
 
 def _qrels_fields(line: str) -> list[str]:
@@ -292,14 +299,22 @@ def _qrels_fields(line: str) -> list[str]:
 
 
 def write_qrels(qrels: Qrels, path: str | Path) -> None:
-    """Write judgements: BEIR's columns with header for `.tsv`, TREC's four otherwise."""
+    """Write judgements: BEIR's columns with header for `.tsv`, TREC's four otherwise, where the second says `machine` of a
+    machine's labels and 0 of others.
+    """
     beir = Path(path).name.removesuffix(".gz").endswith(".tsv")
+    if beir and qrels.has_machine_labels:
+        raise UsageError(
+            f"{path}: BEIR's columns can't say which labels are a machine's: write TREC's, to .txt or .qrels"
+        )
     _refuse_unwritable(qrels.query_ids, path, "query id", _NO_FIRST_COLUMN if beir else _NO_FIRST_FIELD)
     _refuse_unwritable(qrels.doc_ids, path, "document id", _NO_COLUMN if beir else _NO_FIELD)
     with write_whole(path) as stream:
         if beir:
             stream.write(b"query-id\tcorpus-id\tscore\n")
+        marks = iter(qrels.machine.tolist())
         for query_id in qrels:
             for doc_id, label in qrels[query_id].items():
-                row = f"{query_id}\t{doc_id}\t{label}\n" if beir else f"{query_id} 0 {doc_id} {label}\n"
+                by = _MACHINE if next(marks) else "0"
+                row = f"{query_id}\t{doc_id}\t{label}\n" if beir else f"{query_id} {by} {doc_id} {label}\n"
                 stream.write(row.encode())

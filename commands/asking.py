@@ -27,8 +27,9 @@ _ROOMS = {
     "judges": "rerankers/judges",
     "backends": "models/backends",
     "measures": "eval/measures",
+    "graders": "eval/judging",
 }
-LISTS = ("datasets", *_ROOMS, "templates", "models", "fusions", "configs")
+LISTS = ("datasets", *_ROOMS, "templates", "models", "fusions", "configs", "suites")
 
 
 def search_text(where: str, text: str, k: int, options: dict[str, Any], retriever: str | None = None) -> Answer:
@@ -108,6 +109,10 @@ def _names(what: str) -> Sequence[tuple[str, str]]:
         from ..fusion import OWN_METHODS, RANX_METHODS
 
         return [(name, "computed here") for name in OWN_METHODS] + [(name, "by ranx") for name in RANX_METHODS]
+    if what == "suites":
+        from .suites import suite_rows
+
+        return suite_rows()
     from ..configs.schema import load_config, preset_names
 
     return [(name, ", ".join(load_config(name).pipeline)) for name in preset_names()]

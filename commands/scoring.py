@@ -62,9 +62,10 @@ def evaluate_runs(
 ) -> Answer:
     """Score run files; `results[RUN][MEASURE]`, RUN being the file's stem."""
     from ..eval import evaluate, parse_measures
+    from ..eval.judging.filling import with_machine
 
     judged, chosen, exclude = _judgements(dataset, qrels, measures)
-    wanted = parse_measures(chosen)
+    wanted = with_machine(parse_measures(chosen), judged)
     if ties not in ("float32", "float64"):
         raise UsageError(f"--ties {ties!r}: {suggest(ties, ('float32', 'float64'))}")
     results: dict[str, Any] = {}
@@ -99,12 +100,13 @@ def compare_runs(
 ) -> Answer:
     """Score run files and test them against the baseline; write a report to `out` where given."""
     from ..eval import evaluate
+    from ..eval.judging.filling import with_machine
     from ..eval.report import make_report, with_judged, write_report
 
     if len(paths) < 2:
         raise UsageError(f"compare needs at least two runs, got {len(paths)}: for one use `cribble eval`")
     judged, chosen, exclude = _judgements(dataset, qrels, measures)
-    wanted = with_judged(chosen)
+    wanted = with_machine(with_judged(chosen), judged)
     evaluations = [evaluate(run, judged, wanted, name=name) for name, run in read_runs(paths, exclude).items()]
     report = make_report(evaluations, title=dataset or str(qrels), baseline=baseline, seed=seed)
     if out is None:
@@ -113,8 +115,23 @@ def compare_runs(
     return _reported(report, f"report: {out}")
 
 
-def run_config(config: str, overrides: Sequence[str], out: Path | None, *, dry_run: bool) -> Answer:
-    """Run a config, or say what it would do."""
+def run_config(
+    config: str,
+    overrides: Sequence[str],
+    out: Path | None,
+    *,
+    only: str | None = None,
+    data: Path | None = None,
+    dry_run: bool,
+) -> Answer:
+    """Run a config, or a suite with one, or say what it would do."""
+    if config.startswith("suite:"):
+        from .suites import run_suite_config
+
+        return run_suite_config(config.removeprefix("suite:"), overrides, only, data, out, dry_run=dry_run)
+    for option, given in (("--only", only), ("--data", data)):
+        if given is not None:
+            raise UsageError(f"{option} chooses among a suite's sets, and {config!r} is no suite: write suite:NAME")
     from ..configs.schema import load_config
 
     loaded = load_config(config, overrides)

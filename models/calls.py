@@ -38,7 +38,8 @@ class Prompt:
 
 
 class Request(NamedTuple):
-    """What a strategy wants to know of some of a query's documents. `verb` is one of `rerankers.judges.VERBS`."""
+    """What a strategy wants to know of some of a query's documents. `verb` is one of `rerankers.judges.VERBS`,
+    or `grade`: which label one document deserves."""
 
     verb: str
     query: Query

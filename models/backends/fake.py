@@ -35,6 +35,8 @@ _TOKEN = re.compile(r"\s*(?:</?\w+>|\w+|[^\w\s])")
 _TURN = 3
 #: From this value on a document counts as relevant where yes or no is asked: half of the query's words, or a label of 1.
 _RELEVANT = 0.5
+#: The label of a document that has all the query's words.
+_HIGHEST = 3
 
 
 @register("fake")
@@ -43,7 +45,8 @@ class Fake(Backend):
     """A deterministic oracle with settable noise, position bias, malformed answers and failures; runs no model.
 
     `relevance` is overlap (the share of the query's words that a document has, from 0 to 1) or a file of judgements,
-    whose labels are used (0 where there is none). `noise` is the standard deviation of a Gaussian added to each
+    whose labels are used (0 where there is none). A label asked for is the relevance in whole numbers, of words in
+    common three times their share. `noise` is the standard deviation of a Gaussian added to each
     (query, document). `position_bias` is added to the document shown first, falling to nothing for the last.
     `malformed` is the share of generated answers that lack ids, repeat one, name one that is not there, or stand in
     prose; `failures` the share of calls that fail. `seed` and `model`, any name, draw all of these. A prompt longer than
@@ -123,15 +126,16 @@ class Fake(Backend):
     def _values(self, request: Request) -> list[float]:
         """How good each document of the request seems, in its place."""
         last = max(len(request.documents) - 1, 1)
-        values = [self._relevance(request.query, document) for document in request.documents]
+        values = [self._relevance(request.verb, request.query, document) for document in request.documents]
         if self.position_bias and len(values) > 1:
             values = [value + self.position_bias * (1 - i / last) for i, value in enumerate(values)]
         return values
 
-    def _relevance(self, query: Query, document: Document) -> float:
+    def _relevance(self, verb: str, query: Query, document: Document) -> float:
         if self._labels is None:
             wanted = _terms(query.text)
             value = len(wanted & _terms(document.full_text)) / max(len(wanted), 1)
+            value *= _HIGHEST if verb == "grade" else 1
         else:
             value = float(self._labels.get(query.id, {}).get(document.id, 0))
         if self.noise:
@@ -169,6 +173,8 @@ def _named(call: GenerateCall, request: Request, values: list[float]) -> list[st
         return []
     if request.verb == "score":
         return [call.choices[0] if values[0] >= _RELEVANT else call.choices[-1]]
+    if request.verb == "grade":
+        return [call.choices[min(max(round(values[0]), 0), len(call.choices) - 1)]]
     best = sorted(range(min(len(values), len(call.choices))), key=lambda i: -values[i])
     if request.verb in ("prefer", "choose"):
         best = best[:1]
