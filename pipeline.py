@@ -66,19 +66,22 @@ def run_pipeline(
 
     Stages are opened first, on zero queries, so that a wrong path, option or model fails before any work.
     """
-    version = getattr(queries, "version", "")
+    version, rewritten = getattr(queries, "version", ""), getattr(queries, "search_texts", {})
     if hasattr(queries, "queries"):
         texts = texts or pipeline.texts() or (queries if queries.has_documents else None)
         exclude = queries.exclusions() if exclude is None else exclude
         queries = queries.queries
     queries = as_queries(queries)
     start = time.perf_counter()
-    context = Context(texts or pipeline.texts(), exclude or {})
+    context = Context(texts or pipeline.texts(), exclude or {}, rewritten)
     pipeline.transform([], None, context)
     for stage in pipeline.walk():
         stage.begin(queries)
     result = Result(Run.from_rankings([]), setup_seconds=time.perf_counter() - start)
-    asked = [[query.id, query.text, sorted(context.exclude.get(query.id, ()))] for query in queries]
+    asked = [
+        [*query, sorted(context.exclude.get(query.id, ())), *([rewritten[query.id]] if query.id in rewritten else [])]
+        for query in queries
+    ]
     root = hashlib.sha256(json.dumps([version, asked]).encode()).hexdigest()
     executor = _Executor(queries, context, Path(folder) if folder else None, result.costs)
     result.run = executor.execute(pipeline, None, root)[0].renamed(name or pipeline.label)

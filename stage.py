@@ -27,10 +27,18 @@ from .records import Document, Query, Run, TextSource
 
 @dataclass(frozen=True)
 class Context:
-    """What a pipeline's stages share: the texts of documents, and the documents that a query must not return."""
+    """What a pipeline's stages share: the texts of documents, the documents that a query must not return, and the texts
+    that retrievers search with instead of a query's own."""
 
     texts: TextSource | None = None
     exclude: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    search_texts: Mapping[str, str] = field(default_factory=dict)
+
+    def searched(self, queries: list[Query]) -> list[Query]:
+        """The queries as retrievers see them."""
+        if not self.search_texts:
+            return queries
+        return [Query(query.id, self.search_texts.get(query.id, query.text)) for query in queries]
 
 
 class Hit(NamedTuple):
@@ -67,11 +75,13 @@ class Stage:
     ) -> Run:
         """Run the stage. `queries` is a dataset (its texts and exclusions are used), a list of `Query`, a mapping of id
         to text, or a list of texts (ids 1, 2, …)."""
+        rewritten: Mapping[str, str] = {}
         if hasattr(queries, "queries"):
             texts = texts or self.texts() or (queries if queries.has_documents else None)
             exclude = exclude if exclude is not None else queries.exclusions()
+            rewritten = getattr(queries, "search_texts", {})
             queries = queries.queries
-        context = Context(texts or self.texts(), exclude or {})
+        context = Context(texts or self.texts(), exclude or {}, rewritten)
         return self.transform(as_queries(queries), run, context)
 
     def search(self, text: str, k: int = 10) -> list[Hit]:
@@ -184,7 +194,7 @@ class Retriever(Stage):
             raise UsageError(f"{self.label}: k is {self.k}, expected at least 1")
         # Excluded documents are dropped before the cut, so that a query still gets its k.
         extra = max((len(context.exclude.get(query.id, ())) for query in queries), default=0)
-        found = self.retrieve_in(queries, self.k + extra, context)
+        found = self.retrieve_in(context.searched(queries), self.k + extra, context)
         return found.drop(context.exclude).top(self.k) if context.exclude else found.top(self.k)
 
 

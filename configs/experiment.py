@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from ..corpora.dataset import Dataset
 from ..errors import InputError, UsageError
 from ..eval import Evaluation, Measure, evaluate, mean_of_parts
 from ..eval.report import Report, make_report, with_judged, write_report
+from ..eval.results_store import Result as StoredResult
+from ..eval.results_store import save_result
 from ..files import write_whole
 from ..index.manifest import library_versions
 from ..notices import collected_warnings
@@ -41,11 +43,17 @@ class System:
     """One pipeline's outcome: its evaluation (the mean over parts where there are some) and what it cost."""
 
     name: str
-    evaluation: Evaluation
+    evaluation: Evaluation = field(init=False)
     seconds: float = 0.0
     costs: list[dict[str, Any]] = field(default_factory=list)
     #: What was cut, empty or missing on the way, one line each; the same after a rerun that did nothing.
     notes: list[str] = field(default_factory=list)
+    #: Bytes of its indexes on disk, tokens that its language models read and wrote, hashes of what it depends on.
+    index_bytes: int = 0
+    tokens: int = 0
+    artifacts: dict[str, str] = field(default_factory=dict)
+    #: The best documents of each query, for the report's explorer.
+    tops: list[Run] = field(default_factory=list)
 
 
 @dataclass
@@ -58,24 +66,38 @@ class Experiment:
     report: Report
 
 
-def run_experiment(config: Config, out: str | Path | None = None) -> Experiment:
+#: What a collection's rules make of a finished run: the run that is scored, and what is to be said of it.
+Finish = Callable[[Dataset, Run], tuple[Run, list[str]]]
+
+
+def run_experiment(
+    config: Config,
+    out: str | Path | None = None,
+    *,
+    dataset: Dataset | None = None,
+    finish: Finish | None = None,
+    suite: str = "",
+    set_name: str = "",
+) -> Experiment:
     """Run `config` into the folder `out` (runs/NAME-HASH by default). A killed run goes on where it stopped.
 
     The folder holds config.yaml (resolved), manifest.json (versions, seeds, device, git state), one TREC run a system,
-    stages/ (checkpoints) and the report as HTML, Markdown and JSON.
+    stages/ (checkpoints), results/ (a JSON a system, for `cribble leaderboard`) and the report as HTML, Markdown and JSON. A suite
+    gives the `dataset` by its own rules, `finish` for its runs, and its names.
     """
     for stages in config.pipeline.values():
         check_stages(stages)
-    dataset = load_dataset(config.dataset)
+    dataset = dataset or load_dataset(config.dataset)
     measures = with_judged(config.measures or dataset.measures)
     folder = Path(out) if out else Path("runs") / f"{file_name(config.name)}-{_digest(config)}"
     _refuse_other_config(folder, config)
     _set_threads(config)
     started = time.time()
     with collected_warnings() as warnings:
-        systems = [_run_system(name, config, dataset, measures, folder) for name in config.pipeline]
+        systems = [_run_system(name, config, dataset, measures, folder, finish) for name in config.pipeline]
     experiment = Experiment(config, folder, systems, _report(config, dataset, systems, warnings))
     _write_manifest(experiment, started)
+    _save_results(experiment, set_name or dataset.id, suite)
     for ending in ("html", "md", "json"):
         write_report(experiment.report, folder / f"report.{ending}")
     return experiment
@@ -116,10 +138,11 @@ def _run_system(
     dataset: Dataset,
     measures: list[Measure],
     folder: Path,
+    finish: Finish | None = None,
 ) -> System:
     parts = dataset.parts or {"": dataset}
     evaluations: dict[str, Evaluation] = {}
-    seconds, costs, notes = 0.0, [], []
+    system = System(name)
     for part, data in parts.items():
         if data.qrels is None:
             raise InputError(
@@ -129,13 +152,18 @@ def _run_system(
             raise InputError(f"{data.id} has no queries")
         pipeline = build_pipeline(config.pipeline[name], data, Path(config.runtime.indexes), _defaults(config))
         done = run_pipeline(pipeline, data, folder / part, name=file_name(name))
-        done.run.write(folder / part / f"{file_name(name)}.trec")
-        evaluations[part] = evaluate(done.run, data.qrels, measures, name=name)
-        seconds += done.seconds
-        costs += _cost_rows(part, done)
-        notes += [f"{f'{part}/' if part else ''}{name}: {note}" for note in _notes(pipeline, done.run)]
-    evaluation = mean_of_parts(evaluations, name) if dataset.parts else evaluations[""]
-    return System(name, evaluation, seconds, costs, notes)
+        run, told = finish(data, done.run) if finish else (done.run, [])
+        run.write(folder / part / f"{file_name(name)}.trec")
+        evaluations[part] = evaluate(run, data.qrels, measures, name=name)
+        system.seconds += done.seconds
+        system.costs += _cost_rows(part, done)
+        prefix = f"{part}/" if part else ""
+        system.notes += [f"{prefix}{name}: {note}" for note in [*_notes(pipeline, run), *told]]
+        system.tokens += sum(int(run.provenance.get(what, 0)) for what in ("prompt_tokens", "new_tokens"))
+        system.index_bytes += _index_bytes(pipeline)
+        system.artifacts |= {f"{prefix}{what}": of for stage in pipeline.walk() for what, of in stage.artifacts().items()}
+    system.evaluation = mean_of_parts(evaluations, name) if dataset.parts else evaluations[""]
+    return system
 
 
 def _notes(pipeline: Stage, run: Run) -> list[str]:
@@ -151,6 +179,12 @@ def _notes(pipeline: Stage, run: Run) -> list[str]:
     told_of = {"without_text": "candidates have no text and stay beneath", "truncated": "texts were cut for reranking"}
     notes += [f"{run.provenance[what]:,} {told}" for what, told in told_of.items() if run.provenance.get(what)]
     return notes
+
+
+def _index_bytes(pipeline: Stage) -> int:
+    """Bytes of the index folders that the pipeline searches, each counted once."""
+    folders = {Path(stage.index) for stage in pipeline.walk() if isinstance(stage, Indexed)}
+    return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
 
 
 def _cost_rows(part: str, done: Result) -> list[dict[str, Any]]:
@@ -225,6 +259,35 @@ def _write_manifest(experiment: Experiment, started: float) -> None:
     }
     with write_whole(experiment.folder / "manifest.json") as stream:
         stream.write(json.dumps(manifest, indent=1, ensure_ascii=False, default=str).encode() + b"\n")
+
+
+def _save_results(experiment: Experiment, dataset: str, suite: str) -> None:
+    """A result file a system, with the cost and the hash of the manifest that says what made it."""
+    manifest = hashlib.sha256((experiment.folder / "manifest.json").read_bytes()).hexdigest()
+    git, versions = _git_state(), library_versions(_LIBRARIES)
+    for system in experiment.systems:
+        queries = max(1, len(system.evaluation))
+        cost: dict[str, float] = {"seconds_per_query": system.seconds / queries, "index_bytes": system.index_bytes}
+        if system.tokens:
+            cost["tokens_per_query"] = system.tokens / queries
+        result = StoredResult.of(
+            system.evaluation,
+            dataset,
+            cost=cost,
+            notes=tuple(system.notes),
+            suite=suite,
+            provenance={
+                "pipeline": experiment.config.pipeline[system.name],
+                "dataset": experiment.config.dataset,
+                "artifacts": system.artifacts,
+                "seed": experiment.config.runtime.seed,
+                "versions": versions,
+                "git": git,
+                "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            },
+            manifest=manifest,
+        )
+        save_result(result, experiment.folder / "results")
 
 
 def _git_state() -> Mapping[str, Any]:

@@ -88,6 +88,11 @@ def preset_names() -> list[str]:
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file, or a shipped experiment by name, and apply `key.path=value` overrides (values are YAML)."""
+    return parse_config(read_config(source, overrides), str(source))
+
+
+def read_config(source: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The content of a config with its overrides, not checked yet."""
     path = Path(source)
     if not path.exists() and path.suffix not in (".yaml", ".yml"):
         if str(source) not in preset_names():
@@ -108,7 +113,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     data.setdefault("name", path.stem)
     for override in overrides:
         _override(data, override)
-    return parse_config(data, str(path))
+    return data
 
 
 def parse_config(data: dict[str, Any], where: str = "config") -> Config:

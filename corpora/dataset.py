@@ -25,7 +25,8 @@ class Dataset:
     `open_documents` starts a new pass over the corpus at each call (None: the documents are not here). `lookup` fetches
     documents by id where that is faster than a pass. `excluded` names, per query, documents that must not be ranked
     (BRIGHT); `drop_self` says that a document with the query's own id is the query itself and does not count (ArguAna).
-    `candidates` is a first-stage run that came with the data. `num_documents` is a hint for progress bars. `version` tells
+    `candidates` is a first-stage run that came with the data. `search_texts` are what a first stage searches with instead of a
+    query's text (BRIGHT's reasoning); rerankers see the query itself. `num_documents` is a hint for progress bars. `version` tells
     states of the documents apart without reading them (sizes and times of files), so that no index of an old state is used.
     """
 
@@ -42,6 +43,7 @@ class Dataset:
     candidates: Run | None = None
     description: str = ""
     version: str = ""
+    search_texts: dict[str, str] = field(default_factory=dict, repr=False)
     _kept: dict[str, Document] | None = field(default=None, init=False, repr=False, compare=False)
     _too_large: bool = field(default=False, init=False, repr=False, compare=False)
 
@@ -111,7 +113,7 @@ class PartedDataset(Dataset):
     def __init__(self, id: str, parts: dict[str, Dataset], measures: str, description: str = "") -> None:
         self.id, self.parts, self.measures, self.description = id, parts, measures, description
         self.open_documents = self.lookup = self.num_documents = self.candidates = None
-        self.drop_self, self.excluded = False, {}
+        self.drop_self, self.excluded, self.search_texts = False, {}, {}
 
     def _refuse(self) -> UsageError:
         names = ", ".join(self.parts)

@@ -11,6 +11,7 @@ from .facts import beir_sets
 #: Scheme → what follows it, for messages and `list_datasets`.
 SCHEMES = {
     "beir": "PATH_OR_NAME[@SPLIT]: a BEIR folder, or a set of BEIR, downloaded once",
+    "bright": "FOLDER@SPLIT[/long][+VARIANT]: BRIGHT's Parquet files, with a variant's reasoning to search with",
     "images": "PATH: a folder of pictures, or JSON lines with id and image",
     "ir_datasets": "ID: a dataset of the ir_datasets library",
     "jsonl": "PATH: requests with texts, or documents without queries",
@@ -20,7 +21,7 @@ SCHEMES = {
 
 
 def load_dataset(spec: str | Path) -> Dataset:
-    """The dataset that `spec` names: `beir:PATH_OR_NAME[@SPLIT]`, `ir_datasets:ID`, `trec:DIR`, `jsonl:PATH`,
+    """The dataset that `spec` names: `beir:PATH_OR_NAME[@SPLIT]`, `ir_datasets:ID`, `trec:DIR`, `jsonl:PATH`, `bright:FOLDER@SPLIT`,
     `images:PATH` or `sample:stdlib`. The path of a BEIR folder may stand alone. `UsageError` for anything else, with the nearest spelling.
 
     Queries and judgements are read now, documents only when asked for.
@@ -37,6 +38,10 @@ def load_dataset(spec: str | Path) -> Dataset:
         from .beir import load_beir
 
         return load_beir(rest)
+    if scheme == "bright":
+        from .bright import load_bright
+
+        return load_bright(rest)
     if scheme == "sample":
         from .sample import load_sample
 
