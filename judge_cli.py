@@ -1,4 +1,4 @@
-"""The options of `cribble judge` and `agreement`."""
+"""The options of `cribble judge`, `agreement` and `summhay`."""
 
 from __future__ import annotations
 
@@ -81,6 +81,20 @@ def add_commands(app: typer.Typer, settings: Callable[[list[str] | None], dict[s
 
         with Envelope("agreement", json) as envelope:
             envelope.show(compare_labels(labels, human, runs or [], measures, _scale(scale)))
+
+    @app.command()
+    def summhay(
+        haystacks: Annotated[list[Path], typer.Argument(help="Haystacks with judged summaries (SummHay's JSON).")],
+        key: Annotated[
+            str | None, typer.Option(help="Only this summary, such as summary_subtopic_vector_gpt-4o.")
+        ] = None,
+        json: Json = False,
+    ) -> None:
+        """Score judged summaries of haystacks: coverage of insights, citations of their sources, and both together."""
+        from .commands.summhay import score_files
+
+        with Envelope("summhay", json) as envelope:
+            envelope.show(score_files(haystacks, key))
 
 
 def _scale(text: str | None) -> tuple[int, int] | None:
