@@ -1,15 +1,16 @@
-"""BM25 over a Lucene index, with RM3 feedback and BM25-weighted queries."""
+"""BM25 over an index of Lucene or of our own, with RM3 feedback and BM25-weighted queries."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
-from ..errors import UsageError, suggest
+from ..errors import InputError, SetupError, UsageError, suggest
+from ..index.manifest import read_manifest
 from ..records import Query, Run
 from ..registry import register
 from ..stage import Retriever
@@ -18,6 +19,9 @@ from .indexed import Indexed
 
 if TYPE_CHECKING:
     from ..corpora.dataset import Dataset
+
+#: Engine → the kind of index that it searches.
+ENGINES = {"lucene": "lucene", "inverted": "bm25-inverted"}
 
 
 @register("bm25")
@@ -30,6 +34,9 @@ class BM25(Indexed, Retriever):
     relevance-model feedback: `fb_terms` terms from the best `fb_docs` documents, mixed in with weight
     1 - `original_query_weight`. `query_weights` is `binary`, or `bm25`, which weights the query's terms by BM25 too, as
     BRIGHT's official baseline does. `threads` searches queries side by side.
+
+    Building takes an `engine`: `lucene`, the default, which has an analyzer for each `language`, or `inverted`, which
+    needs no Java, gives the same scores, and knows English only. The index says by which it was made.
     """
 
     index: str | Path
@@ -46,8 +53,8 @@ class BM25(Indexed, Retriever):
     deny: Ids = None
     where: str | None = None
     score_kind: str = field(default="bm25", init=False)
-    index_kinds: ClassVar[tuple[str, ...]] = ("lucene",)
-    build_options: ClassVar[Mapping[str, Any]] = {"language": str, "shard_documents": int}
+    index_kinds: ClassVar[tuple[str, ...]] = tuple(ENGINES.values())
+    build_options: ClassVar[Mapping[str, Any]] = {"engine": str, "language": str, "shard_documents": int}
 
     def __post_init__(self) -> None:
         if not self.k1 >= 0:
@@ -66,9 +73,8 @@ class BM25(Indexed, Retriever):
 
     @classmethod
     def build_index(cls, dataset: Dataset, path: str | Path, *, overwrite: bool, options: dict[str, Any]) -> None:
-        from ..index.lucene import LuceneIndex
-
-        LuceneIndex.build(
+        options = dict(options)
+        _index_class(_kind_of(options.pop("engine", "lucene"))).build(
             path,
             dataset.documents(),
             corpus=dataset.id,
@@ -77,10 +83,29 @@ class BM25(Indexed, Retriever):
             **options,
         )
 
-    def open_index(self) -> Any:
-        from ..index.lucene import LuceneIndex
+    @classmethod
+    def check_build_options(cls, options: Mapping[str, Any], own: Iterable[str] = ()) -> None:
+        super().check_build_options(options, own)
+        kind, language = _kind_of(options.get("engine", "lucene")), options.get("language", "en")
+        if kind == "bm25-inverted" and language != "en":
+            raise UsageError(
+                f"bm25 index: engine 'inverted' analyses English (en) only, language is {language!r}: use engine=lucene"
+            )
 
-        return LuceneIndex.open(self.index)
+    @classmethod
+    def _refuse_another(cls, dataset: Dataset, path: Path, options: Mapping[str, Any]) -> None:
+        named = dict(options)
+        if "engine" in named:
+            named["kind"] = _kind_of(named.pop("engine"))
+        super()._refuse_another(dataset, path, named)
+
+    def open_index(self) -> Any:
+        kind = read_manifest(self.index).kind
+        if kind not in self.index_kinds:
+            raise InputError(
+                f"{self.index}: an index of kind {kind!r}, expected {' or '.join(self.index_kinds)}: name another folder"
+            )
+        return _index_class(kind).open(self.index)
 
     def retrieve(self, queries: list[Query], k: int) -> Run:
         rm3 = None
@@ -110,3 +135,25 @@ class BM25(Indexed, Retriever):
             name=self.label,
             score_kind=self.score_kind,
         )
+
+
+def _kind_of(engine: str) -> str:
+    if engine not in ENGINES:
+        raise UsageError(f"bm25 index: engine is {engine!r}: {suggest(engine, ENGINES)}")
+    return ENGINES[engine]
+
+
+def _index_class(kind: str) -> Any:
+    """The class of an index kind. Lucene's starts Java first, so that a machine without it learns of the other engine."""
+    if kind == "bm25-inverted":
+        from ..index.bm25_inverted import Bm25InvertedIndex
+
+        return Bm25InvertedIndex
+    from ..index import jvm
+    from ..index.lucene import LuceneIndex
+
+    try:
+        jvm.call("ping")
+    except SetupError as error:
+        raise SetupError(f"{error}; or build the index with --engine inverted, which needs no Java") from error
+    return LuceneIndex

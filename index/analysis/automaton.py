@@ -6,7 +6,7 @@ partial derivatives (Antimirov, Theoretical Computer Science 155, 1996).
 
 from __future__ import annotations
 
-from functools import cache, reduce
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +33,10 @@ NOTHING = Star(frozenset())
 
 def then(*parts: Expression) -> Expression:
     """One after another."""
-    return reduce(lambda second, first: first if second == NOTHING else Then(first, second), reversed(parts), NOTHING)
+    joined: Expression = NOTHING
+    for part in reversed(parts):
+        joined = part if joined == NOTHING else Then(part, joined)
+    return joined
 
 
 def either(*choices: Expression) -> Expression:

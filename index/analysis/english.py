@@ -6,6 +6,7 @@ stemmed (porter.py). Each distinct word is stemmed once: what it becomes is reme
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Sequence
 from functools import cache
@@ -18,9 +19,25 @@ from .words import Words, enlarged
 
 #: Lucene's, of its English analyzer.
 STOP_WORDS = (
-    "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this to "
-    "was will with"
-).split()
+    *("a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it", "no", "not", "of"),
+    *(
+        "on",
+        "or",
+        "such",
+        "that",
+        "the",
+        "their",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "to",
+        "was",
+        "will",
+        "with",
+    ),
+)
 
 #: Tokens that are looked up at a time; room for as many new words is made before.
 _TOKENS = 1 << 16
@@ -64,7 +81,7 @@ class EnglishAnalyzer:
         numbers, offsets = self.number(texts)
         words = np.array(self.terms(0, len(self)), object)[numbers].tolist() if len(numbers) else []
         bounds = offsets.tolist()
-        return [words[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+        return [words[a:b] for a, b in itertools.pairwise(bounds)]
 
     def number(self, texts: Sequence[str]) -> Terms:
         """The terms of each text, as numbers. Takes about 12 bytes of memory a character for the time being."""

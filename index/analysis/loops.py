@@ -15,7 +15,9 @@ from .porter import stem
 #: Lucene's longest token; a longer run is cut.
 LONGEST = 255
 
-_APOSTROPHE, _QUOTE, _FULL_WIDTH, _S = 0x27, 0x2019, 0xFF07, ord("s")
+#: Straight, curved, of full width.
+_APOSTROPHES = (0x27, 0x2019, 0xFF07)
+_S = ord("s")
 
 
 @compiled
@@ -68,7 +70,7 @@ def _normalised(units: Any, begin: int, end: int, lower: Any, word: Any) -> int:
     size = end - begin
     if size > 1 and (units[end - 1] | 0x20) == _S:
         mark = units[end - 2]
-        if mark == _APOSTROPHE or mark == _QUOTE or mark == _FULL_WIDTH:
+        if mark in _APOSTROPHES:
             size -= 2
     i = 0
     while i < size:

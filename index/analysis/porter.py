@@ -13,13 +13,13 @@ import numpy as np
 
 from ..compiling import compiled
 
-_A, _E, _I, _O, _U, _Y = (ord(c) for c in "aeiouy")
-_L, _S, _T, _Z, _W, _X = (ord(c) for c in "lstzwx")
+_D, _E, _I, _L, _S, _W, _X, _Y, _Z = (ord(c) for c in "deilswxyz")
+_VOWELS = (ord("a"), ord("e"), ord("i"), ord("o"), ord("u"))
 
 
-def _rules(*pairs: str) -> np.ndarray:
-    """Rows (suffix length, new length, suffix…, new…) of 8 units each for `suffix:new`; a longer suffix stands first."""
-    table = np.zeros((len(pairs), 16), np.uint16)
+def _rules(*pairs: str) -> Any:
+    """Rows (16,) of lengths of suffix and replacement, then 7 places for each, of `suffix:replacement`; longer ones first."""
+    table = np.zeros((len(pairs), 16), np.int64)
     for row, pair in zip(table, pairs, strict=True):
         old, _, new = pair.partition(":")
         row[:2] = len(old), len(new)
@@ -46,7 +46,7 @@ _STEP_4 = _rules(
 def _consonant(word: Any, i: int) -> Any:
     """y is a consonant at the beginning and after a vowel."""
     c = word[i]
-    if c == _A or c == _E or c == _I or c == _O or c == _U:
+    if c in _VOWELS:
         return False
     if c != _Y:
         return True
@@ -56,7 +56,7 @@ def _consonant(word: Any, i: int) -> Any:
         first -= 1
     if first > 0:
         before = word[first - 1]
-        consonant = before == _A or before == _E or before == _I or before == _O or before == _U
+        consonant = before in _VOWELS
     return consonant if (i - first) % 2 == 0 else not consonant
 
 
@@ -75,7 +75,7 @@ def _measure(word: Any, size: int) -> int:
 
 @compiled
 def _has_vowel(word: Any, size: int) -> bool:
-    for i in range(size):
+    for i in range(size):  # noqa: SIM110  # numba knows no `any`
         if not _consonant(word, i):
             return True
     return False
@@ -99,7 +99,7 @@ def _short(word: Any, size: int) -> Any:
 def _matching(word: Any, size: int, rules: Any) -> int:
     """The first rule whose suffix the word has, or -1."""
     for r in range(len(rules)):
-        length = np.int64(rules[r, 0])
+        length = rules[r, 0]
         if length <= size:
             equal = True
             for i in range(length):
@@ -114,10 +114,11 @@ def _matching(word: Any, size: int, rules: Any) -> int:
 @compiled
 def _replaced(word: Any, size: int, rules: Any, r: int) -> int:
     """The size of the word after rule `r`."""
-    stem = size - np.int64(rules[r, 0])
-    for i in range(np.int64(rules[r, 1])):
+    stem = size - rules[r, 0]
+    for i in range(rules[r, 1]):
         word[stem + i] = rules[r, 9 + i]
-    return stem + np.int64(rules[r, 1])
+    after: int = stem + rules[r, 1]
+    return after
 
 
 @compiled
@@ -126,33 +127,32 @@ def _if_measured(word: Any, size: int, rules: Any, least: int) -> int:
     r = _matching(word, size, rules)
     if r < 0:
         return size
-    stem = size - np.int64(rules[r, 0])
+    stem = size - rules[r, 0]
     if least == 2:  # step 4: the s or t before `ion` stays and counts
-        stem += np.int64(rules[r, 1])
+        stem += rules[r, 1]
     return _replaced(word, size, rules, r) if _measure(word, stem) >= least else size
 
 
 @compiled
 def _plural_and_past(word: Any, size: int) -> int:
     if word[size - 1] == _S:
-        if size > 3 and word[size - 2] == _E and word[size - 3] == _S and word[size - 4] == _S:
-            size -= 2
-        elif size > 2 and word[size - 2] == _E and word[size - 3] == _I:
+        before_es = size > 2 and word[size - 2] == _E
+        if before_es and (word[size - 3] == _I or (size > 3 and word[size - 3] == _S and word[size - 4] == _S)):
             size -= 2
         elif word[size - 2] != _S:
             size -= 1
-    if size > 2 and word[size - 1] == ord("d") and word[size - 2] == _E and word[size - 3] == _E:
+    if size > 2 and word[size - 1] == _D and word[size - 2] == _E and word[size - 3] == _E:
         return size - 1 if _measure(word, size - 3) > 0 else size
     r = _matching(word, size, _PAST)
-    if r < 0 or not _has_vowel(word, size - np.int64(_PAST[r, 0])):
+    if r < 0 or not _has_vowel(word, size - _PAST[r, 0]):
         return size
-    size -= np.int64(_PAST[r, 0])
+    size = _replaced(word, size, _PAST, r)
     r = _matching(word, size, _REPAIR)
     if r >= 0:
         return _replaced(word, size, _REPAIR, r)
     last = word[size - 1]
     if _double(word, size):
-        return size if last == _L or last == _S or last == _Z else size - 1
+        return size if last in (_L, _S, _Z) else size - 1
     if _measure(word, size) == 1 and _short(word, size):
         word[size] = _E
         return size + 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 
@@ -36,8 +38,8 @@ class Words:
         data = self.units[bounds[0] : bounds[-1]].tobytes().decode("utf-16-le")
         if len(data) != bounds[-1] - bounds[0]:  # characters of two units
             units = self.units
-            return [units[a:b].tobytes().decode("utf-16-le") for a, b in zip(bounds, bounds[1:], strict=False)]
-        return [data[a - bounds[0] : b - bounds[0]] for a, b in zip(bounds, bounds[1:], strict=False)]
+            return [units[a:b].tobytes().decode("utf-16-le") for a, b in itertools.pairwise(bounds)]
+        return [data[a - bounds[0] : b - bounds[0]] for a, b in itertools.pairwise(bounds)]
 
 
 def enlarged(array: np.ndarray, size: int) -> np.ndarray:

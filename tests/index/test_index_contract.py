@@ -21,6 +21,12 @@ def build_lucene(path, documents, **options):
     return LuceneIndex.build(path, documents, **{"corpus": "made", "shard_documents": 16, **options})
 
 
+def build_bm25(path, documents, **options):
+    from cribble.index.bm25_inverted import Bm25InvertedIndex
+
+    return Bm25InvertedIndex.build(path, documents, **{"corpus": "made", "shard_documents": 16, **options})
+
+
 def approximate(kind, parameters, **options):
     """How to build this kind, to be searched with `parameters` under which nothing is approximate at this size."""
 
@@ -38,6 +44,7 @@ _VERIFIED = {"verify": True}
 BUILDERS = {
     "flat": (build_flat, encode_texts, "faiss"),
     "lucene": (build_lucene, list, "pyserini"),
+    "bm25-inverted": (build_bm25, list, "numba"),
     "inverted": (build_inverted, encode_sparse, "numba"),
     "ivf-flat": approximate("ivf-flat", _VERIFIED | {"nprobe": 9}, nlist=3),
     "hnsw": approximate("hnsw", _VERIFIED),
@@ -64,7 +71,7 @@ ODD = [
 
 
 #: Kinds that go through all tests; the others differ from these in FAISS's structure only.
-THOROUGH = ("flat", "lucene", "inverted", "hnsw", "ivf-pq", "two-level")
+THOROUGH = ("flat", "lucene", "bm25-inverted", "inverted", "hnsw", "ivf-pq", "two-level")
 FOR_ALL = ("test_results_are_a_run", "test_allow_filters_before_the_cut")
 
 
