@@ -11,10 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
+from .analysis_cli import add_commands as add_analysis
 from .change_cli import add_commands
 from .envelope import Envelope, run_command
 from .errors import UsageError
+from .expansion_cli import add_expand
 from .judge_cli import add_commands as add_judging
+from .suite_cli import add_commands as add_suites
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -305,7 +308,10 @@ def doctor(
 
 
 add_commands(app, lambda pairs: _settings(pairs))
+add_suites(app)
+add_expand(app)
 add_judging(app, lambda pairs: _settings(pairs))
+add_analysis(app)
 
 ledger = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="The judgements that language models were asked for and paid for."

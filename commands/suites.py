@@ -43,7 +43,10 @@ def run_suite_config(
     done = run_suite(suite, config, only=wanted, data=folder, out=out)
     measure = str(next(iter(done.experiments.values())).report.main)
     systems = list(next(iter(done.experiments.values())).config.pipeline)
-    rows = [[set_name, *(_cell(done.score(system, set_name, measure)) for system in systems)] for set_name in done.experiments]
+    rows = [
+        [set_name, *(_cell(done.score(system, set_name, measure)) for system in systems)]
+        for set_name in done.experiments
+    ]
     rows += [[label, *(_cell(row[system]) for system in systems)] for label, row in done.means(measure).items()]
     table = Table(["set", *systems], rows, title=f"{suite.title}: {measure}", notes=[*done.holes(), *done.remarks])
     return Answer(done.to_dict(), [table], [f"results: {done.folder}; cribble leaderboard {done.folder} shows them"])
@@ -66,3 +69,50 @@ def suite_rows() -> list[tuple[str, str]]:
 
 def _variants(suite: Any) -> str:
     return f"; variants {', '.join(suite.variants)}" if suite.variants else ""
+
+
+def show_leaderboard(
+    folder: Path,
+    out: Path | None,
+    *,
+    measure: str | None,
+    baseline: str | None,
+    title: str,
+    published: bool,
+    seed: int,
+) -> Answer:
+    """The board of a folder's results, on the terminal and as leaderboard.md and leaderboard.html (or `out`)."""
+    from ..eval.leaderboard import make_leaderboard
+    from ..eval.leaderboard_text import (
+        cell_text,
+        cost_text,
+        costs,
+        header,
+        mean_text,
+        record_text,
+        row_name,
+        write_leaderboard,
+    )
+    from ..eval.results_store import read_store
+
+    board = make_leaderboard(
+        read_store(folder), title=title, measure=measure, baseline=baseline, published=published, seed=seed
+    )
+    paths = [out] if out else [folder / "leaderboard.md", folder / "leaderboard.html"]
+    for path in paths:
+        write_leaderboard(board, path)
+    head = header(board)
+    rows = [
+        [
+            row_name(board, row),
+            *(mean_text(row.means[label]) for label in board.shown_labels),
+            *(cell_text(board, row, dataset) for dataset in board.datasets),
+            *([record_text(board, row)] if "win/tie/loss" in head else []),
+            *(cost_text(name, row.cost.get(name)) for name in costs(board)),
+        ]
+        for row in board.rows
+    ]
+    table = Table(head, rows, title=f"{title}: {board.measure}", notes=board.notes)
+    return Answer(
+        board.to_dict() | {"files": [str(path) for path in paths]}, [table], [f"written: {path}" for path in paths]
+    )

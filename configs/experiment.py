@@ -161,7 +161,9 @@ def _run_system(
         system.notes += [f"{prefix}{name}: {note}" for note in [*_notes(pipeline, run), *told]]
         system.tokens += sum(int(run.provenance.get(what, 0)) for what in ("prompt_tokens", "new_tokens"))
         system.index_bytes += _index_bytes(pipeline)
-        system.artifacts |= {f"{prefix}{what}": of for stage in pipeline.walk() for what, of in stage.artifacts().items()}
+        system.artifacts |= {
+            f"{prefix}{what}": of for stage in pipeline.walk() for what, of in stage.artifacts().items()
+        }
     system.evaluation = mean_of_parts(evaluations, name) if dataset.parts else evaluations[""]
     return system
 

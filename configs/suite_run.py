@@ -133,7 +133,12 @@ def _run_set(suite: Suite, found: Found, config: Mapping[str, Any], folder: Path
         retrieve_all(data["pipeline"], dataset.num_documents or 1)
     where = folder / item.name
     return run_experiment(
-        parse_config(data), where, dataset=dataset, finish=finish, suite=suite.name, set_name=f"{suite.name}/{item.name}"
+        parse_config(data),
+        where,
+        dataset=dataset,
+        finish=finish,
+        suite=suite.name,
+        set_name=f"{suite.name}/{item.name}",
     )
 
 
@@ -204,4 +209,3 @@ def suite_config(path: str, overrides: Sequence[str]) -> dict[str, Any]:
     if given is not None:
         logger.info("%s: its dataset %s is not used, the suite has its own", path, given)
     return data
-

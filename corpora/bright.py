@@ -33,7 +33,9 @@ def load_bright(where: str) -> Dataset:
     """
     folder, at, rest = where.rpartition("@")
     if not at or not folder:
-        raise UsageError(f"bright:{where}: expected FOLDER@SPLIT, e.g. bright:BRIGHT@biology or bright:BRIGHT@pony/long")
+        raise UsageError(
+            f"bright:{where}: expected FOLDER@SPLIT, e.g. bright:BRIGHT@biology or bright:BRIGHT@pony/long"
+        )
     rest, _, variant = rest.partition("+")
     split, _, long = rest.partition("/")
     if long not in ("", "long"):

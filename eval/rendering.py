@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError, suggest
+from .markdown import markdown_cell, markdown_table
 from .report import Report, Row, p_text
 
 if TYPE_CHECKING:
@@ -133,20 +133,21 @@ def to_json(report: Report) -> str:
 def to_markdown(report: Report) -> str:
     """GitHub's Markdown tables."""
 
-    def clean(text: str) -> str:
-        return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", " ".join(text.split()))
-
-    def table(header: list[str], rows: list[list[str]]) -> str:
-        lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
-        body = [[clean(cell) for cell in row] for row in rows]
-        return "\n".join("| " + " | ".join(row) + " |" for row in [*lines, *body])
+    clean = markdown_cell
 
     header, rows = main_table(report)
-    parts = [f"# {clean(report.title)}", clean(report.summary()), table([clean(name) for name in header], rows)]
+    parts = [
+        f"# {clean(report.title)}",
+        clean(report.summary()),
+        markdown_table([clean(name) for name in header], [[clean(cell) for cell in row] for row in rows]),
+    ]
     tests = tests_table(report)
     if tests:
         head = [clean(name) for name in TEST_HEADER]
-        parts += [f"## Against {clean(report.baseline or '')}", table(head, tests)]
+        parts += [
+            f"## Against {clean(report.baseline or '')}",
+            markdown_table(head, [[clean(c) for c in row] for row in tests]),
+        ]
     notes = [*report.notes(), *test_notes(report), *(f"Warning: {line}" for line in report.warnings)]
     parts.append("\n".join(f"- {clean(line)}" for line in notes))
     if report.facts:

@@ -1,6 +1,6 @@
 """What systems scored, kept as files: one JSON per system and data set, written whole, with what it cost and what made it.
 
-    STORE/SYSTEM/DATASET.result.json
+STORE/SYSTEM/DATASET.result.json
 """
 
 from __future__ import annotations

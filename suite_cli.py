@@ -1,0 +1,41 @@
+"""The options of `cribble leaderboard` and `cribble export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .envelope import Envelope
+
+Results = Annotated[Path, typer.Argument(help="Folder with results, such as that of `cribble run`; searched through.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Put the commands on `app`."""
+
+    @app.command()
+    def leaderboard(
+        folder: Results,
+        out: Annotated[
+            Path | None,
+            typer.Option(help="File to write: .md, .html or .json; FOLDER/leaderboard.md and .html by default."),
+        ] = None,
+        measure: Annotated[str | None, typer.Option(help="nDCG@10 by default, or what all results have.")] = None,
+        baseline: Annotated[str | None, typer.Option(help="System to test the others against.")] = None,
+        title: Annotated[str, typer.Option(help="The page's heading.")] = "Leaderboard",
+        published: Annotated[bool, typer.Option(help="Also rows of published numbers on the same sets.")] = True,
+        seed: Annotated[int, typer.Option(help="Seed of the randomisation tests.")] = 42,
+        json: Json = False,
+    ) -> None:
+        """Show systems by data sets: scores, corrected tests, radar charts, scores against costs, published numbers."""
+        from .commands.suites import show_leaderboard
+
+        with Envelope("leaderboard", json) as envelope:
+            envelope.show(
+                show_leaderboard(
+                    folder, out, measure=measure, baseline=baseline, title=title, published=published, seed=seed
+                )
+            )
