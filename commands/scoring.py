@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cribble")
 
 
-def _judgements(
+def judgements(
     dataset: str | None, qrels: Path | None, measures: str | None
 ) -> tuple[Qrels, str, dict[str, frozenset[str]]]:
     """Judgements, measures, and the documents that must not count."""
@@ -64,7 +64,7 @@ def evaluate_runs(
     from ..eval import evaluate, parse_measures
     from ..eval.judging.filling import with_machine
 
-    judged, chosen, exclude = _judgements(dataset, qrels, measures)
+    judged, chosen, exclude = judgements(dataset, qrels, measures)
     wanted = with_machine(parse_measures(chosen), judged)
     if ties not in ("float32", "float64"):
         raise UsageError(f"--ties {ties!r}: {suggest(ties, ('float32', 'float64'))}")
@@ -105,7 +105,7 @@ def compare_runs(
 
     if len(paths) < 2:
         raise UsageError(f"compare needs at least two runs, got {len(paths)}: for one use `cribble eval`")
-    judged, chosen, exclude = _judgements(dataset, qrels, measures)
+    judged, chosen, exclude = judgements(dataset, qrels, measures)
     wanted = with_machine(with_judged(chosen), judged)
     evaluations = [evaluate(run, judged, wanted, name=name) for name, run in read_runs(paths, exclude).items()]
     report = make_report(evaluations, title=dataset or str(qrels), baseline=baseline, seed=seed)

@@ -23,10 +23,10 @@ def score_files(paths: Sequence[Path], key: str | None) -> Answer:
     if not keys:
         raise InputError(f"{paths[0]}: no summary is judged (eval_summaries of its subtopics)")
     found = {name: score_haystacks(haystacks, name) for name in keys}
-    rows = [
-        [name, *("—" if v is None else f"{v:.4f}" for v in (s.coverage, s.citation, s.joint)), *map(str, (s.insights, s.covered, s.unmatched))]
-        for name, s in sorted(found.items(), key=lambda item: -item[1].joint)
-    ]  # fmt: skip
+    rows = []
+    for name, s in sorted(found.items(), key=lambda item: -item[1].joint):
+        means = ["—" if value is None else f"{value:.4f}" for value in (s.coverage, s.citation, s.joint)]
+        rows.append([name, *means, str(s.insights), str(s.covered), str(s.unmatched)])
     note = "Coverage and joint are over all insights, citation over the covered ones; unmatched: no such bullet, no citations."
     columns = ["summary", "coverage", "citation", "joint", "insights", "covered", "unmatched"]
     return Answer({name: asdict(scores) for name, scores in found.items()}, [Table(columns, rows, notes=[note])])

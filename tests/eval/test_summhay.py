@@ -112,7 +112,7 @@ def test_the_command(tmp_path):
     assert answer.results[KEY]["joint"] == score_haystacks([haystack(0), haystack(1)], KEY).joint
     for content in ("[]", "{", '{"documents": 1, "subtopics": []}', '{"documents": [], "subtopics": []}'):
         paths[0].write_text(content)
-        with pytest.raises(InputError, match="haystack|no summary is judged"):
+        with pytest.raises(InputError, match=r"haystack|no summary is judged"):
             score_files(paths[:1], None)
 
 
