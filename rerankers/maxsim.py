@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import UsageError
+from ..index.maxsim import maxsim
 from ..records import Document
 from ..registry import register
 from ..vectors import MultiVector
 from .candidates import Candidates, TextReranker, distinct
-from .maxsim_kernel import maxsim
 
 if TYPE_CHECKING:
     from ..models.encoder import Encoder

@@ -1,64 +1,12 @@
-"""MaxSim: the kernel against a float64 einsum, the stage against the formula written out."""
+"""MaxSim: the stage against the formula written out. The kernel is tested in tests/index/test_maxsim.py."""
 
 from __future__ import annotations
-
-import itertools
 
 import numpy as np
 import pytest
 from cribble.errors import UsageError
 from cribble.records import Document
-from cribble.rerankers import maxsim_kernel
 from cribble.rerankers.maxsim import MaxSim, TokenCache
-from cribble.rerankers.maxsim_kernel import maxsim
-
-
-def naive(query, tokens, offsets):
-    scores = []
-    for start, end in itertools.pairwise(offsets):
-        similarities = np.einsum("qd,td->qt", query.astype(np.float64), tokens[start:end].astype(np.float64))
-        scores.append(similarities.max(axis=1).sum() if end > start else -float(len(query)))
-    return np.array(scores)
-
-
-def unit(rng, *shape):
-    values = rng.standard_normal(shape).astype(np.float32)
-    return values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-12)
-
-
-@pytest.mark.parametrize("block", [1, 7, 64, 4096])
-@pytest.mark.parametrize("query_tokens", [1, 5, 32])
-@pytest.mark.parametrize("seed", range(4))
-def test_kernel_equals_a_float64_einsum(monkeypatch, block, query_tokens, seed):
-    """At 1e-5 relative to the score's size (float32 products), with empty documents and documents of one token."""
-    monkeypatch.setattr(maxsim_kernel, "_BLOCK", block)
-    rng = np.random.default_rng(seed)
-    lengths = rng.choice([0, 0, 1, 1, 2, 9, 40, 200], size=60)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    query, tokens = unit(rng, query_tokens, 48), unit(rng, int(offsets[-1]), 48)
-    expected = naive(query, tokens, offsets)
-    got = maxsim(query, tokens, offsets)
-    assert got.dtype == np.float32
-    assert np.abs(got - expected).max() <= 1e-5 * query_tokens
-
-
-def test_kernel_when_all_similarities_are_negative():
-    """The maximum of negative numbers is negative: no zero from padding may win."""
-    rng = np.random.default_rng(0)
-    query = np.abs(unit(rng, 4, 16))
-    tokens = -np.abs(unit(rng, 30, 16))
-    offsets = np.array([0, 10, 10, 11, 30])
-    got = maxsim(query, tokens, offsets)
-    assert (got < 0).all()
-    assert got == pytest.approx(naive(query, tokens, offsets), rel=1e-5)
-    assert got[1] == -4.0
-    assert got[1] == got.min()
-
-
-def test_kernel_without_documents_or_tokens():
-    query = np.ones((2, 3), np.float32)
-    assert maxsim(query, np.zeros((0, 3), np.float32), np.array([0])).shape == (0,)
-    assert maxsim(query, np.zeros((0, 3), np.float32), np.array([0, 0, 0])).tolist() == [-2.0, -2.0]
 
 
 @pytest.fixture(scope="module")
