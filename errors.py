@@ -47,6 +47,7 @@ _EXTRAS = {
     "bitsandbytes": "llm",
     "peft": "llm",
     "vllm": "vllm",
+    "seismic": "seismic",
 }
 
 

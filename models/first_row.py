@@ -21,7 +21,8 @@ def reads_first_row_only(model: Any, features: dict[str, Any], task: str | None)
 
     True for the classification heads of BERT-like cross-encoders and for [CLS] pooling. The model's modules after the
     encoder are run over random last states: its output must be the same, bit for bit, when all other rows are redrawn,
-    and equal up to rounding when they are absent.
+    and equal up to rounding when they are absent. It must change with the first rows: a head that looks at token ids too may
+    give nothing at all for the probe's.
     """
     if not is_unpadded(model) or not set(features) <= _KNOWN:
         return False
@@ -38,10 +39,13 @@ def reads_first_row_only(model: Any, features: dict[str, Any], task: str | None)
     others = torch.cat([states[:, :1], torch.randn(4, width - 1, hidden, generator=random)], dim=1)
     try:
         full, redrawn, alone = (_head(model, probe, rows, task) for rows in (states, others, states[:, :1]))
+        changed = _head(model, probe, torch.randn(4, width, hidden, generator=random), task)
     except Exception as error:  # a head that needs all rows may fail in any way over one
         _log.debug("all rows of the last layer are needed: %s", error)
         return False
-    return full.shape == alone.shape and torch.equal(full, redrawn) and torch.allclose(full, alone, atol=1e-6)
+    if full.shape != alone.shape or torch.equal(full, changed):
+        return False
+    return torch.equal(full, redrawn) and torch.allclose(full, alone, atol=1e-6)
 
 
 def _head(model: Any, features: dict[str, Any], states: Tensor, task: str | None) -> Tensor:

@@ -74,7 +74,8 @@ class Seq2SeqModel:
     def write(
         self, sources: Sequence[Source], tails: Sequence[Sequence[int]], writings: Sequence[Writing]
     ) -> Iterator[list[int]]:
-        """Write all texts, each after its tail; the places of those done, batch by batch."""
+        """Write all texts, each after its tail; the places of those done, batch by batch. Equal sources of a batch are
+        encoded once."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for i, tail in enumerate(tails):
             groups.setdefault(tuple(tail), []).append(i)
@@ -83,10 +84,12 @@ class Seq2SeqModel:
 
             def run(batch: np.ndarray, members: list[int] = members, start: list[int] = start) -> list[int]:
                 places = [members[k] for k in batch]
-                encoded, mask = self._encoded([sources[i] for i in places])
+                unique = {source: row for row, source in enumerate(dict.fromkeys(sources[i] for i in places))}
+                encoded, mask = self._encoded(list(unique))
+                owners = torch.tensor([unique[sources[i]] for i in places], device=encoded.device)
                 inputs = {
-                    "encoder_outputs": _output(encoded),
-                    "attention_mask": mask,
+                    "encoder_outputs": _output(encoded[owners]),
+                    "attention_mask": mask[owners],
                     "decoder_input_ids": torch.tensor([start] * len(places), device=self.model.device),
                 }
                 write_by_library(self.model, inputs, [writings[i] for i in places])

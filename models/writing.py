@@ -89,6 +89,18 @@ class Writing:
         return int(logits.argmax())
 
 
+class TopK(Writing):
+    """A call whose tokens are drawn from the `top_k` likeliest of each step."""
+
+    def __init__(self, call: GenerateCall, writer: Writer, top_k: int) -> None:
+        super().__init__(call, writer)
+        self.top_k = top_k
+
+    def _pick(self, logits: Tensor) -> int:
+        values, places = logits.topk(min(self.top_k, len(logits)))
+        return int(places[super()._pick(values)])
+
+
 class FreeWriter:
     """Text of any tokens: at most `most`, at least `least`, up to an end token or the first of the call's stop strings."""
 
