@@ -129,6 +129,8 @@ def product(rows: np.ndarray, factors: np.ndarray) -> np.ndarray:
         return rows @ factors
     import torch
 
+    if torch.get_float32_matmul_precision() != "highest":  # others may compute in bfloat16
+        return rows @ factors
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of arrays that may not be written to: nothing is
         left, right = torch.from_numpy(rows), torch.from_numpy(factors)

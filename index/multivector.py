@@ -1,0 +1,349 @@
+"""Exact late interaction: all token vectors of every document, memory-mapped, scored by MaxSim.
+
+A float32 scan gives every document a score that errs by a known bound (`scan_error`). What could be among the best `k` by
+that bound is scored again in float64, in one order of additions; so results depend on the stored vectors and the query
+alone, whatever the batch, the block and the machine. This is the ground truth of the approximate kinds.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+
+from ..errors import InputError, SetupError, UsageError, suggest
+from ..records import Document, Ranking
+from ..registry import register
+from ..vectors import EncoderSpec, MultiVector
+from .best import sort_descending
+from .build import build_index
+from .filtering import selected_rows
+from .manifest import Manifest, Plan, check_index
+from .maxsim import SIMILARITIES, QuerySide, blocks, prepared, product, token_bias
+from .maxsim_kernel import exact_sum_of_best
+from .multivector_files import STORAGE, TokenShard, token_places
+from .multivector_writer import LARGEST, RANKS, MultivectorWriter
+from .texts import TextStore
+
+logger = logging.getLogger("cribble")
+
+#: Query tokens that a block of document tokens is multiplied with at once.
+_QUERY_TOKENS = 512
+
+#: Scores of one batch of queries, 4 bytes each.
+_SCORES = 1 << 25
+
+#: Document tokens that go to a GPU at a time, and those whose scores are settled at a time.
+_DEVICE_TOKENS = 1 << 17
+_SETTLED_TOKENS = 1 << 13
+
+#: Up to this many documents the ids are kept as Python strings (about 60 bytes each); beyond, they are made on demand.
+_KEPT_IDS = 1 << 20
+
+DEVICES = ("auto", "cpu", "cuda", "torch:cpu")
+
+
+class _Part(NamedTuple):
+    """Tokens of documents at the positions from `first` on: `rows` (T, d) float32, `scales` (T,), `offsets`."""
+
+    first: int
+    rows: np.ndarray
+    scales: np.ndarray
+    offsets: np.ndarray
+
+
+@register("multivector-exact")
+class MultivectorIndex:
+    """All token vectors of every document, searched exactly by MaxSim.
+
+    A score is the sum over a query's tokens of their best match in a document (`mean`: divided by their number), in
+    float64 over the vectors as they are stored; equal scores order by document id descending, also at the cut. A document
+    without token vectors is not found, and a query without any finds nothing.
+    """
+
+    registered_name: ClassVar[str]
+
+    def __init__(self, path: Path, manifest: Manifest, device: str) -> None:
+        self.path, self.manifest, self.device = path, manifest, device
+        self.texts = TextStore(path, manifest)
+        self.dim = manifest.encoder.dim if manifest.encoder else 0
+        self.similarity: str = manifest.options["similarity"]
+        self.mean: bool = manifest.options["mean"]
+        self.score_kind = "maxsim"
+        folders = manifest.shard_folders(path)
+        self._shards = [TokenShard.open(folder, manifest.options["storage"]) for folder in folders]
+        self._starts = np.concatenate([[0], np.cumsum(manifest.shards)]).astype(np.int64)
+        self._filled = np.concatenate([np.diff(shard.offsets) > 0 for shard in self._shards])
+        whole = manifest.whole_folder(path)
+        self._largest = float(np.load(whole / LARGEST)[0])
+        self._ranks = np.asarray(np.load(whole / RANKS, mmap_mode="r"))
+        self._names: np.ndarray | None = None
+
+    @classmethod
+    def build(
+        cls,
+        path: str | Path,
+        documents: Iterable[Document],
+        encode: Callable[[list[Document]], MultiVector],
+        *,
+        spec: EncoderSpec,
+        corpus: str,
+        total: int | None = None,
+        shard_documents: int = 4096,
+        similarity: str | None = None,
+        storage: str = "float16",
+        mean: bool | None = None,
+        truncated: Callable[[], int] | None = None,
+        overwrite: bool = False,
+    ) -> Self:
+        """Encode `documents` into the folder `path`, or go on with a build that was interrupted there (see build.py).
+
+        `spec` is the identity of `encode`; `similarity` of two tokens is dot, cosine or l2, the spec's by default, `mean`
+        its too. `storage` is float32, float16, bfloat16 or int8 (a scale a token). `truncated` returns the encoder's
+        running count of cut texts. Memory holds a shard's texts and the vectors of 256 documents.
+        Errors: those of `build_index`; `InputError` for vectors that do not fit; `UsageError` for an unknown option.
+        """
+        options = token_options(cls.registered_name, spec, similarity, storage, mean)
+        writer = MultivectorWriter(encode, spec.dim, options["similarity"], storage, truncated)
+        plan = Plan(cls.registered_name, corpus, shard_documents, options, spec)
+        manifest = build_index(path, documents, writer, plan, total=total, overwrite=overwrite)
+        warn_of_empty(path, manifest)
+        return cls.open(path, verify=False)
+
+    @classmethod
+    def open(
+        cls, path: str | Path, *, spec: EncoderSpec | None = None, verify: bool | None = None, device: str = "cpu"
+    ) -> Self:
+        """Open a whole index; vectors are mapped, and read as they are searched (`verify`: see `check_index`).
+
+        `spec` is the encoder that queries will come from; another one than recorded raises `InputError`. `device` scans:
+        cpu, cuda, or auto (cuda where there is one).
+        """
+        if device not in DEVICES and not device.startswith("cuda:"):
+            raise UsageError(f"{path}: device {device!r} is unknown: {suggest(device, DEVICES)}")
+        manifest = check_index(path, kind=cls.registered_name, verify=verify)
+        index = cls(Path(path), manifest, device)
+        if spec is not None:
+            index.refuse_other_encoder(spec)
+        return index
+
+    @classmethod
+    def change_writer(
+        cls,
+        manifest: Manifest,
+        encode: Callable[[list[Document]], MultiVector],
+        truncated: Callable[[], int] | None = None,
+    ) -> MultivectorWriter:
+        """What adds to, deletes from and compacts the index of this `manifest` (changes.py)."""
+        dim = manifest.encoder.dim if manifest.encoder else 0
+        return MultivectorWriter(encode, dim, manifest.options["similarity"], manifest.options["storage"], truncated)
+
+    def refuse_other_encoder(self, spec: EncoderSpec) -> None:
+        """Raise `InputError` with both values when `spec` differs from the recorded encoder."""
+        self.manifest.require_encoder(spec, self.path)
+
+    def __len__(self) -> int:
+        return self.manifest.documents
+
+    def search(
+        self,
+        queries: MultiVector,
+        k: int,
+        *,
+        allow: Collection[str] | None = None,
+        deny: Collection[str] | None = None,
+        where: str | None = None,
+    ) -> list[Ranking]:
+        """Per query the best `k` documents: ids (m,) str objects and scores (m,) float64, best first, m <= k.
+
+        `allow`, `deny` and `where` limit the search, see `filtering.selected_rows`.
+        """
+        queries = self._checked(queries, k)
+        return self._exact(queries, k, self._selection(allow, deny, where))
+
+    def vectors(self, rows: np.ndarray) -> MultiVector:
+        """The token vectors, as scores see them, of the documents in `rows` (n,), ascending."""
+        parts = list(self._parts(np.asarray(rows, np.int64), _SETTLED_TOKENS))
+        matrices = [part.rows * part.scales[:, None] if len(part.scales) else part.rows for part in parts]
+        sizes = [np.diff(part.offsets) for part in parts]
+        tokens = np.concatenate([np.zeros((0, self.dim), np.float32), *matrices])
+        return MultiVector(tokens, np.concatenate([[0], np.cumsum(np.concatenate([np.zeros(0, np.int64), *sizes]))]))
+
+    # ---- what is searched -------------------------------------------------------------------------------------------
+
+    def _checked(self, queries: MultiVector, k: int) -> MultiVector:
+        """The queries as they are multiplied, of unit length where scores are cosines."""
+        if k < 1:
+            raise UsageError(f"k is {k}, expected at least 1")
+        if len(queries) and queries.tokens.shape[1] != self.dim:
+            raise InputError(
+                f"{self.path}: query tokens have {queries.tokens.shape[1]} dimensions, the index {self.dim}: use its encoder"
+            )
+        return MultiVector(prepared(queries.tokens, self.similarity), queries.offsets)
+
+    def _selection(
+        self, allow: Collection[str] | None, deny: Collection[str] | None, where: str | None
+    ) -> np.ndarray | None:
+        """The rows that may be found, ascending; None where these are all."""
+        mask = selected_rows(self.texts, allow=allow, deny=deny, where=where)
+        if mask is None:
+            return None if self._filled.all() else np.flatnonzero(self._filled)
+        return np.flatnonzero(mask & self._filled)
+
+    def _exact(self, queries: MultiVector, k: int, selection: np.ndarray | None) -> list[Ranking]:
+        """The exact best `k` among the rows of `selection`, of all where it is None."""
+        available = len(self._filled) if selection is None else len(selection)
+        found: list[Ranking] = []
+        for part in _batches(queries, max(1, _SCORES // max(1, available))):
+            scores = self._scan(part, selection, available)
+            found += [self._settled(part[i], scores[i], selection, k) for i in range(len(part))]
+        return found
+
+    def _scan(self, queries: MultiVector, selection: np.ndarray | None, available: int) -> np.ndarray:
+        """Scores (queries, available) float32 that err by at most `scan_error`."""
+        scores = np.empty((len(queries), available), np.float32)
+        side = QuerySide.of(queries.tokens, queries.offsets, self._pairwise)
+        for part in self._parts(selection, _DEVICE_TOKENS if self._on_torch else side.block_tokens):
+            if self._on_torch:
+                from .maxsim_torch import maxsim_torch
+
+                rows = part.rows * part.scales[:, None] if len(part.scales) else part.rows
+                documents = MultiVector(rows, part.offsets)
+                device = "cuda" if self.device == "auto" else self.device.removeprefix("torch:")
+                last = part.first + len(documents)
+                scores[:, part.first : last] = maxsim_torch(
+                    queries, documents, device=device, similarity=self._pairwise
+                )
+            else:
+                side.score(part.rows, part.scales, self._bias(part), part.offsets, scores, part.first)
+        return scores
+
+    def _settled(self, query: np.ndarray, scores: np.ndarray, selection: np.ndarray | None, k: int) -> Ranking:
+        """The best `k` by their exact scores, which only documents near the best are given."""
+        if not len(query):
+            return Ranking(np.empty(0, object), np.empty(0))
+        positions = np.arange(len(scores))
+        if len(scores) > k:
+            bound = float(np.partition(scores, -k)[-k]) - 2 * self._scan_error(query)
+            positions = np.flatnonzero(scores >= bound)
+        rows = positions if selection is None else selection[positions]
+        return self._ranked(query, rows, k)
+
+    def _ranked(self, query: np.ndarray, rows: np.ndarray, k: int) -> Ranking:
+        """The best `k` of `rows` (m,), ascending, by their exact scores."""
+        values = self._exact_scores(query, rows)
+        if self.mean:
+            values /= len(query)
+        best_rows, best_scores = np.empty(min(k, len(rows)), np.int64), np.empty(min(k, len(rows)))
+        count = sort_descending(rows, values, self._ranks, best_rows, best_scores)
+        return Ranking(self._ids_at(best_rows[:count]), best_scores[:count])
+
+    def _exact_scores(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Scores (m,) float64 of the documents in `rows` (m,), ascending, all with tokens, for one `query` (t, d)."""
+        side = QuerySide.of(query, np.array([0, len(query)]), self._pairwise)
+        errors = self._errors(query).astype(np.float32)
+        values = np.empty(len(rows))
+        for part in self._parts(np.asarray(rows, np.int64), _SETTLED_TOKENS):
+            out = values[part.first : part.first + len(part.offsets) - 1]
+            similarities = product(part.rows, side.factors)
+            bias, l2 = self._bias(part), self.similarity == "l2"
+            rows32 = part.rows * part.scales[:, None] if l2 and len(part.scales) else part.rows
+            exact_sum_of_best(query, rows32, similarities, part.scales, bias, part.offsets, errors, l2, out)
+        return values
+
+    # ---- how it is scored -------------------------------------------------------------------------------------------
+
+    @property
+    def _pairwise(self) -> str:
+        """Cosines are products here, as both sides have unit length before."""
+        return "l2" if self.similarity == "l2" else "dot"
+
+    def _bias(self, part: _Part) -> np.ndarray:
+        rows = part.rows * part.scales[:, None] if self.similarity == "l2" and len(part.scales) else part.rows
+        return token_bias(rows, self._pairwise)
+
+    def _errors(self, query: np.ndarray) -> np.ndarray:
+        """Bounds (t,) on what a float32 match of each query token can be off: n terms err by n · 2^-24 of their absolute
+        sum (Higham, Accuracy and Stability of Numerical Algorithms, §3.1)."""
+        norms = np.linalg.norm(query.astype(np.float64), axis=1)
+        if self.similarity == "l2":
+            return (2 * self.dim + 16) * 2.0**-24 * (norms + self._largest) ** 2
+        errors: np.ndarray = (self.dim + 8) * 2.0**-24 * norms * self._largest
+        return errors
+
+    def _scan_error(self, query: np.ndarray) -> float:
+        """A bound on the difference of a scan's score and the exact one: the matches' and that of rounding their sum."""
+        norms = np.linalg.norm(query.astype(np.float64), axis=1)
+        largest = (norms + self._largest) ** 2 if self.similarity == "l2" else norms * self._largest
+        return float(self._errors(query).sum() + 2.0**-23 * largest.sum())
+
+    @property
+    def _on_torch(self) -> bool:
+        if self.device == "cpu":
+            return False
+        import torch
+
+        if self.device.startswith("cuda") and not torch.cuda.is_available():
+            raise SetupError(f"{self.path}: device is {self.device}, but torch finds no CUDA device: use device=cpu")
+        return self.device != "auto" or torch.cuda.is_available()
+
+    # ---- tokens in parts --------------------------------------------------------------------------------------------
+
+    def _parts(self, rows: np.ndarray | None, tokens: int) -> Iterator[_Part]:
+        """The tokens of all rows, or of ascending `rows`, about `tokens` at a time; whole shards are not copied."""
+        done = 0
+        for number, shard in enumerate(self._shards):
+            start, end = self._starts[number], self._starts[number + 1]
+            if rows is None:
+                for first, last in blocks(shard.offsets, tokens):
+                    values, scales = shard.block(first, last)
+                    yield _Part(int(start) + first, values, scales, shard.offsets[first : last + 1] - shard.offsets[first])
+                continue
+            own = rows[slice(*np.searchsorted(rows, [start, end]))] - start
+            _, offsets = token_places(shard.offsets, own)
+            for first, last in blocks(offsets, tokens):
+                values, scales, part_offsets = shard.gathered(own[first:last])
+                yield _Part(done + first, values, scales, part_offsets)
+            done += len(own)
+
+    def _ids_at(self, rows: np.ndarray) -> np.ndarray:
+        if self.manifest.rows > _KEPT_IDS:
+            return self.texts.ids_at(rows)
+        if self._names is None:
+            self._names = np.array(self.texts.ids.to_pylist(), object)
+        return self._names[rows]
+
+
+def _batches(queries: MultiVector, most: int) -> Iterator[MultiVector]:
+    """Consecutive queries of about `_QUERY_TOKENS` tokens together, at most `most`."""
+    first = 0
+    while first < len(queries):
+        last = int(np.searchsorted(queries.offsets, queries.offsets[first] + _QUERY_TOKENS, side="right")) - 1
+        last = min(max(last, first + 1), first + most)
+        begin = queries.offsets[first]
+        tokens = queries.tokens[begin : queries.offsets[last]]
+        yield MultiVector(tokens, queries.offsets[first : last + 1] - begin)
+        first = last
+
+
+def token_options(
+    name: str, spec: EncoderSpec, similarity: str | None, storage: str, mean: bool | None
+) -> dict[str, Any]:
+    """The options of an index of token vectors, those not given as the encoder `spec` says. Raises for unknown values."""
+    chosen = spec.similarity if similarity is None else similarity
+    if chosen not in SIMILARITIES:
+        raise UsageError(f"{name} index: similarity {chosen!r} is unknown: {suggest(chosen, SIMILARITIES)}")
+    if storage not in STORAGE:
+        raise UsageError(f"{name} index: storage {storage!r} is unknown: {suggest(storage, STORAGE)}")
+    if spec.dim < 1:
+        raise InputError(f"{name} index: the encoder spec of {spec.model!r} has dim {spec.dim}, expected its width")
+    by_spec = spec.extra.get("scores") == "meanmaxsim"
+    return {"similarity": chosen, "storage": storage, "mean": by_spec if mean is None else mean}
+
+
+def warn_of_empty(path: str | Path, manifest: Manifest) -> None:
+    if empty := manifest.counts["without_tokens"]:
+        logger.warning("%s: %d documents have no token vectors: no query finds them", path, empty)
