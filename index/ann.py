@@ -17,18 +17,15 @@ from ..records import Document, Ranking
 from ..vectors import Dense, EncoderSpec
 from .ann_rules import Kind, checked_options, recipe
 from .build import build_index
-from .exact import exact_scores, scan_error
 from .faiss_files import DESCRIPTION, FILE, extend_faiss, make_faiss, mapped, open_faiss
 from .faiss_search import NARROW, Proposer
 from .filtering import selected_rows
-from .flat import FlatIndex, checked_similarity, warn_of_zero_vectors
+from .flat import checked_similarity, warn_of_zero_vectors
 from .flat_writer import FlatWriter
 from .manifest import Manifest, Plan, check_index
+from .verification import VerifyingIndex, candidates_for
 
 logger = logging.getLogger("cribble")
-
-#: Vectors of candidates that are held at a time, in bytes.
-_CANDIDATE_BYTES = 64 << 20
 
 
 @dataclass
@@ -59,7 +56,7 @@ def _bytes_per_document(faiss_bytes: int, shards: list[Path]) -> dict[str, int]:
     }
 
 
-class AnnIndex(FlatIndex):
+class AnnIndex(VerifyingIndex):
     """An approximate index: FAISS proposes documents, the stored vectors can verify them.
 
     The folder holds what a `flat` index holds, and `ann.faiss`. Scores are FAISS's, which are those of codes where the
@@ -207,9 +204,8 @@ class AnnIndex(FlatIndex):
     def _found(
         self, values: np.ndarray, k: int, mask: np.ndarray | None, available: int, parameters: Mapping[str, Any]
     ) -> list[Ranking]:
-        verify = parameters.get("verify") or 0
-        more = k + k // 10 + 16
-        wanted = more if not verify else max(more, min(10 * k, 1000) if verify is True else verify)
+        verify = parameters.get("verify")
+        wanted = candidates_for(k, verify)
         step = self._step(wanted)
         found: list[Ranking] = []
         for start in range(0, len(values), step):
@@ -222,33 +218,3 @@ class AnnIndex(FlatIndex):
             else:
                 found += [self._ranked(s[r >= 0], r[r >= 0], k) for s, r in zip(scores, rows, strict=True)]
         return found
-
-    def _step(self, wanted: int) -> int:
-        return max(1, _CANDIDATE_BYTES // (4 * self.dim * wanted))
-
-    def _verified(
-        self, queries: np.ndarray, rows: np.ndarray, k: int, added: np.ndarray | None = None
-    ) -> list[Ranking]:
-        """The candidates `rows` (b, n), -1 for none, in the order of their exact scores, with `added` (b, n) to them."""
-        distinct = np.unique(rows[rows >= 0])
-        vectors = self.vectors(distinct)
-        found = []
-        for i, (query, mine) in enumerate(zip(queries, rows, strict=True)):
-            there = mine >= 0
-            mine = mine[there]
-            plus = np.zeros(len(mine), np.float32) if added is None else added[i, there]
-            candidates = vectors[np.searchsorted(distinct, mine)]
-            near = self._near(query, candidates, plus, k)
-            scores = exact_scores(self.score_kind, query, candidates[near]) + plus[near]
-            found.append(self._ranked(scores, mine[near], k))
-        return found
-
-    def _near(self, query: np.ndarray, candidates: np.ndarray, plus: np.ndarray, k: int) -> np.ndarray:
-        """Which candidates (n,) bool a float32 product leaves among the best `k`, by the bound of its error."""
-        if self.score_kind == "l2" or len(candidates) <= k:
-            return np.ones(len(candidates), bool)
-        rough = candidates @ query + plus
-        # One bound for the product, one for adding `plus` in float32, each on both sides of the cut.
-        error = scan_error(self.score_kind, query, self._max_norm) + float(np.abs(rough).max()) * 2.0**-23
-        near: np.ndarray = rough >= np.partition(rough, -k)[-k] - 2 * error
-        return near

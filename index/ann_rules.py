@@ -73,7 +73,7 @@ def recipe(kind: Kind, rows: int, dim: int, options: Mapping[str, Any]) -> Recip
     most = options["training_vectors"] or max(1, TRAINING_BYTES // (4 * dim))
     sample = min(rows, most)
     values: dict[str, Any] = {"opq": "", "factory": options.get("factory")}
-    values["nlist"] = options.get("nlist") or _lists(rows, sample)
+    values["nlist"] = options.get("nlist") or lists_by_rule(rows, sample)
     values["bits"] = options.get("bits") or (8 if sample >= POINTS_PER_CENTROID * 256 else 4)
     values["m"] = options.get("m") or _sub_vectors(dim, 8 if values["bits"] > 4 else 4)
     values["links"] = options.get("links") or 32
@@ -89,7 +89,8 @@ def recipe(kind: Kind, rows: int, dim: int, options: Mapping[str, Any]) -> Recip
     )
 
 
-def _lists(rows: int, sample: int) -> int:
+def lists_by_rule(rows: int, sample: int) -> int:
+    """The number of inverted lists for `rows` vectors of which `sample` teach where the lists are."""
     lists = 1
     while lists * 2**0.5 < 4 * rows**0.5 and lists * 2 * POINTS_PER_CENTROID <= sample:
         lists *= 2

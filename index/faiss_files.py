@@ -79,10 +79,10 @@ def make_faiss(folder: Path, shards: Sequence[Path], dim: int, similarity: str, 
     index = recipe.new(dim, similarity)
     rows = sum(len(mapped(shard)) for shard in shards)
     trained_on = 0
-    with _fast_distances(), _threads(recipe):
+    with fast_distances(), _threads(recipe):
         if not index.is_trained:
             trained_on = min(rows, recipe.training_vectors)
-            _train(index, _sample(shards, rows, dim, recipe), trained_on, rows)
+            _train(index, sampled(shards, rows, dim, trained_on, recipe.seed), trained_on, rows)
         _add(index, shards)
     description = {**asdict(recipe), "rows": rows, "trained_on": trained_on, "similarity": similarity}
     return _write(folder, index, description)
@@ -97,7 +97,7 @@ def extend_faiss(old: Path, new: Path, shards: Sequence[Path]) -> int:
     description = json.loads((old / DESCRIPTION).read_bytes())
     recipe = Recipe(**{name: description[name] for name in Recipe.__dataclass_fields__})
     index = faiss.read_index(str(old / FILE))
-    with _fast_distances(), _threads(recipe):
+    with fast_distances(), _threads(recipe):
         _add(index, shards)
     return _write(new, index, description | {"rows": int(index.ntotal)})
 
@@ -135,12 +135,11 @@ def mapped(shard: Path) -> np.ndarray:
 # ---- making ---------------------------------------------------------------------------------------------------------
 
 
-def _sample(shards: Sequence[Path], rows: int, dim: int, recipe: Recipe) -> np.ndarray:
-    """A seeded sample (m, d) float32 in row order; all rows where they are few."""
-    count = min(rows, recipe.training_vectors)
+def sampled(shards: Sequence[Path], rows: int, dim: int, count: int, seed: int) -> np.ndarray:
+    """A seeded sample (count, d) float32 of all `rows`, in row order."""
     chosen = np.arange(rows)
     if count < rows:
-        chosen = np.sort(np.random.default_rng(recipe.seed).choice(rows, count, replace=False, shuffle=False))
+        chosen = np.sort(np.random.default_rng(seed).choice(rows, count, replace=False, shuffle=False))
     sample = np.empty((count, dim), np.float32)
     first = done = 0
     for shard in shards:
@@ -198,19 +197,26 @@ def _write(folder: Path, index: Any, description: dict[str, Any]) -> int:
     faiss = require("faiss", "an approximate index")
 
     path = folder / FILE
-    try:
+    with full_disk_explained(path):
         faiss.write_index(index, str(path))
-    except RuntimeError as error:
-        for number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-            if os.strerror(number) in str(error):
-                raise OSError(number, os.strerror(number), str(path)) from error
-        raise
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
     return path.stat().st_size
 
 
 @contextmanager
-def _fast_distances() -> Iterator[None]:
+def full_disk_explained(path: Path) -> Iterator[None]:
+    """Turn what FAISS says of a full disk into the `OSError` that it came from."""
+    try:
+        yield
+    except RuntimeError as error:
+        for number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            if os.strerror(number) in str(error):
+                raise OSError(number, os.strerror(number), str(path)) from error
+        raise
+
+
+@contextmanager
+def fast_distances() -> Iterator[None]:
     """Distances through BLAS, as FAISS does by default: its 1.15.1 wheel never does, which makes k-means 20 times slower."""
     faiss = require("faiss", "an approximate index")
 

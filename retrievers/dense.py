@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..errors import InputError, SetupError, UsageError, suggest
+from ..errors import InputError, UsageError, suggest
 from ..index.ann_rules import BUILD_OPTIONS
 from ..index.manifest import read_manifest
 from ..index.opening import find_kind
-from ..models.encoders import ENCODING_OPTIONS, encoder_of, make_encoder
+from ..models.encoders import ENCODING_OPTIONS, make_encoder
 from ..records import Query, Run
 from ..registry import register
 from ..stage import Retriever
 from .filtered import Ids
 from .indexed import Indexed
+from .recorded import located, recorded_encoder
 
 if TYPE_CHECKING:
     from ..corpora.dataset import Dataset
     from ..models.encoder import Encoder
     from ..models.remote_encoder import RemoteEncoder
-    from ..vectors import Dense, EncoderSpec
+    from ..vectors import Dense
 
 
 #: What a search takes besides filters, where the index's kind has it.
 _SEARCH = ("nprobe", "ef", "verify", "candidates", "pq_weight")
-
-
-def _located(encoder: Encoder | RemoteEncoder) -> EncoderSpec:
-    """The encoder's spec with the folder of a model that was named by its folder."""
-    checkpoint = getattr(encoder, "checkpoint", None)  # a server's model has none
-    local = checkpoint is not None and encoder.model is not None and Path(encoder.model).expanduser().is_dir()
-    return replace(encoder.spec, folder=str(checkpoint.folder)) if local and checkpoint else encoder.spec
 
 
 @register("dense")
@@ -108,7 +102,7 @@ class DenseRetriever(Indexed, Retriever):
             path,
             dataset.documents(),
             encoder.encode_documents,
-            spec=_located(encoder),
+            spec=located(encoder),
             corpus=dataset.id,
             total=dataset.num_documents,
             truncated=lambda: encoder.truncated,
@@ -144,13 +138,7 @@ class DenseRetriever(Indexed, Retriever):
     @cached_property
     def encoder(self) -> Encoder | RemoteEncoder:
         """The encoder of the queries, with the prompts and lengths that the index records."""
-        spec = self.opened.manifest.encoder
-        model = self.model or spec.folder or spec.model
-        if model == spec.folder and not Path(model).is_dir():
-            raise SetupError(
-                f"{self.index} was made by the model in {model}, which is not there: name its folder as model"
-            )
-        return encoder_of(spec, model, device=self._first_device)
+        return recorded_encoder(self.index, self.opened.manifest.encoder, self.model, self._first_device)
 
     def query_vectors(self, queries: list[Query]) -> Dense:
         """The encoder's vectors (n, d) of the queries; raises `InputError` where the index is of another encoder."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -14,7 +14,7 @@ from ..index.changes import Change, add_documents, compact_index, count_addition
 from ..index.filtering import rows_where
 from ..index.manifest import MANIFEST, read_manifest
 from ..models.encoders import ENCODING_OPTIONS
-from ..records import TextSource
+from ..records import Document, TextSource
 from ..registry import check_type, make, option_names
 from .filtered import Ids, filter_artifacts, read_filters
 
@@ -135,13 +135,18 @@ class Indexed:
         change = add_documents(
             self.index,
             dataset.documents,
-            encoder.encode_documents,
+            self.encoding(),
             spec=encoder.spec,
             corpus=dataset.id,
             truncated=lambda: encoder.truncated,
             replacing=replacing,
         )
         return self._changed(change)
+
+    def encoding(self) -> Callable[[list[Document]], Any]:
+        """How documents that are added become vectors."""
+        encode: Callable[[list[Document]], Any] = self.encoder.encode_documents  # type: ignore[attr-defined]
+        return encode
 
     def delete(self, ids: Collection[str], *, ignore_unknown: bool = False, dry_run: bool = False) -> Change:
         """Delete documents by id; see `index.changes.delete_documents`."""

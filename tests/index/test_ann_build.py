@@ -11,9 +11,8 @@ import pytest
 from cribble.errors import InputError, UsageError
 from cribble.index.ann_rules import BUILD_OPTIONS, recipe
 from cribble.index.changes import add_documents, compact_index, delete_documents
-from cribble.index.opening import find_kind, index_kinds, open_index
+from cribble.index.opening import find_kind, open_index
 from cribble.records import Document
-from cribble.retrievers.dense import DenseRetriever
 from cribble.tests.index.ann_builds import DIM, QUERIES, VECTORS, N, build, clustered, rows_of
 from cribble.vectors import Dense, EncoderSpec
 
@@ -179,10 +178,6 @@ def test_another_encoder_is_refused_with_both_values(tmp_path):
     for call in (lambda spec: open_index(index.path, spec=spec), index.refuse_other_encoder):
         with pytest.raises(InputError, match=r"encoder\.pooling: 'cls' asked for, '' recorded"):
             call(replace(index.manifest.encoder, pooling="cls"))
-
-
-def test_the_retriever_knows_all_kinds_of_vectors():
-    assert set(DenseRetriever.index_kinds) == set(index_kinds()) - {"lucene"}
 
 
 @pytest.mark.parametrize("kind", ["ivf-pq", "hnsw"])

@@ -11,6 +11,7 @@ import pytest
 from cribble.errors import InputError, SetupError, UsageError
 from cribble.index.opening import index_kinds, open_index, verify_index
 from cribble.records import Document, Run
+from cribble.tests.index.binary_builds import build_coded
 from cribble.tests.index.builds import build_flat, build_kind, encode_texts, make_documents
 from cribble.tests.index.sparse_builds import build_inverted, encode_sparse
 
@@ -27,11 +28,11 @@ def build_bm25(path, documents, **options):
     return Bm25InvertedIndex.build(path, documents, **{"corpus": "made", "shard_documents": 16, **options})
 
 
-def approximate(kind, parameters, **options):
+def approximate(kind, parameters, build_it=build_kind, **options):
     """How to build this kind, to be searched with `parameters` under which nothing is approximate at this size."""
 
     def build(path, documents, **given):
-        index = build_kind(kind, path, documents, **(options | given))
+        index = build_it(kind, path, documents, **(options | given))
         index.search = partial(index.search, **parameters)
         return index
 
@@ -57,6 +58,10 @@ BUILDERS = {
     "bf16": approximate("bf16", _VERIFIED),
     "two-level": approximate("two-level", {"pq_weight": 0}),
     "factory": approximate("factory", _VERIFIED, factory="PCA8,IVF2,SQ8"),
+    "sign": approximate("sign", _VERIFIED),
+    "lsh": approximate("lsh", _VERIFIED | {"nprobe": 9}, bits=24, structure="ivf", nlist=3),
+    "itq": approximate("itq", _VERIFIED),
+    "bebr": approximate("bebr", _VERIFIED, build_coded),
 }
 
 ODD = [
@@ -71,7 +76,7 @@ ODD = [
 
 
 #: Kinds that go through all tests; the others differ from these in FAISS's structure only.
-THOROUGH = ("flat", "lucene", "bm25-inverted", "inverted", "hnsw", "ivf-pq", "two-level")
+THOROUGH = ("flat", "lucene", "bm25-inverted", "inverted", "hnsw", "ivf-pq", "two-level", "itq", "bebr")
 FOR_ALL = ("test_results_are_a_run", "test_allow_filters_before_the_cut")
 
 
