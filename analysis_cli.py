@@ -1,9 +1,10 @@
-"""The options of `cribble importance`."""
+"""The options of `cribble importance` and `terms`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,8 +13,8 @@ from .envelope import Envelope
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Put the commands on `app`."""
+def add_commands(app: typer.Typer, settings: Callable[[list[str] | None], dict[str, Any]]) -> None:
+    """Put the commands on `app`; `settings` reads `--set` options."""
 
     @app.command()
     def importance(
@@ -51,3 +52,43 @@ def add_commands(app: typer.Typer) -> None:
         files = Files(out, drop, pruned, reweighted)
         with Envelope("importance", json) as envelope:
             envelope.show(importance_of(file, dataset, qrels, learning, files, gain=gain, depth=depth, top=top))
+
+    @app.command()
+    def terms(
+        dataset: Annotated[str, typer.Argument(help="Dataset whose documents' terms are wanted.")],
+        out: Annotated[Path, typer.Option(help="Table to write: term, score, base, importance, counts.")],
+        base: Annotated[
+            str, typer.Option(help="First score: c-value, tf-idf, ridf, basic, combo-basic or frequency.")
+        ] = "c-value",
+        seeds: Annotated[Path | None, typer.Option(help="File of terms of the subject, one a line.")] = None,
+        top_seeds: Annotated[int, typer.Option(help="Without seeds: the best terms by the first score instead.")] = 100,
+        model: Annotated[str | None, typer.Option(help="Encoder of the words; the embedded MiniLM by default.")] = None,
+        max_words: Annotated[int, typer.Option(help="Words of a term, at most.")] = 4,
+        min_frequency: Annotated[int, typer.Option(help="Occurrences of a term, at least.")] = 2,
+        documents: Annotated[int | None, typer.Option(help="Only so many of the first documents.")] = None,
+        known: Annotated[Path | None, typer.Option(help="File of true terms: precision before and after.")] = None,
+        top: Annotated[int, typer.Option(help="Terms to show.")] = 20,
+        set_: Annotated[
+            list[str] | None,
+            typer.Option("--set", help="similarity, share or damping of the graphs, or the encoder's; repeat."),
+        ] = None,
+        json: Json = False,
+    ) -> None:
+        """Extract a corpus' terms; revise their scores by how central their words are (SemRe-Rank)."""
+        from .commands.terms import Extraction, extract_terms
+
+        extraction = Extraction(base, max_words, min_frequency, documents)
+        with Envelope("terms", json) as envelope:
+            envelope.show(
+                extract_terms(
+                    dataset,
+                    out,
+                    extraction,
+                    seeds=seeds,
+                    top_seeds=top_seeds,
+                    model=model,
+                    known=known,
+                    top=top,
+                    options=settings(set_),
+                )
+            )

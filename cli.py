@@ -311,7 +311,7 @@ add_commands(app, lambda pairs: _settings(pairs))
 add_suites(app)
 add_expand(app)
 add_judging(app, lambda pairs: _settings(pairs))
-add_analysis(app)
+add_analysis(app, lambda pairs: _settings(pairs))
 
 ledger = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="The judgements that language models were asked for and paid for."
