@@ -62,7 +62,7 @@ def synthetic(count: int, queries: int = 1000) -> tuple[np.ndarray, np.ndarray]:
     return rows[:count], rows[count:]
 
 
-def real(data: Path, cache: Path, most: int) -> tuple[np.ndarray, np.ndarray]:
+def real(data: Path, cache: Path, most: int, left_out: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """MiniLM's vectors of the documents of all collections in `data`, joined, and of at most 1,000 of their queries."""
     from cribble.models.encoder import Encoder
 
@@ -70,11 +70,15 @@ def real(data: Path, cache: Path, most: int) -> tuple[np.ndarray, np.ndarray]:
     vectors, queries, total = [], [], 0
     for folder in sorted(data.iterdir()):
         kept = cache / f"{folder.name}.documents.npy"
+        if folder.name in left_out:
+            continue
         if not kept.exists():
             if total >= most or not any(folder.glob("corpus.jsonl*")) or not any(folder.glob("queries.jsonl*")):
                 continue
             encoder = encoder or Encoder()
-            dataset = load_dataset(f"beir:{folder}")
+            splits = sorted(path.name.partition(".")[0] for path in (folder / "qrels").glob("*.tsv*"))
+            split = "" if "test" in splits or not splits else f"@{splits[0]}"
+            dataset = load_dataset(f"beir:{folder}{split}")
             asked = encoder.encode_queries([query.text for query in dataset.queries])
             np.save(cache / f"{folder.name}.queries.npy", asked.values)
             np.save(kept, encoder.encode_documents(list(dataset.documents())).values)
@@ -133,6 +137,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of BEIR folders: MiniLM's vectors instead of synthetic ones")
     parser.add_argument("--cache", type=Path, help="where the encoded vectors are kept")
     parser.add_argument("--documents", type=int, default=60_000)
+    parser.add_argument("--leave-out", nargs="*", default=[], help="collections in --data that are not used")
     parser.add_argument("--kinds", nargs="+", choices=[row[0] for row in TABLE])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="where the indexes are built (a folder for the time by default)")
@@ -141,7 +146,7 @@ def main() -> None:
         sys.exit("--data needs --cache, a folder for the encoded vectors")
     if arguments.data:
         arguments.cache.mkdir(parents=True, exist_ok=True)
-        vectors, queries = real(arguments.data, arguments.cache, arguments.documents)
+        vectors, queries = real(arguments.data, arguments.cache, arguments.documents, arguments.leave_out)
     else:
         vectors, queries = synthetic(arguments.synthetic)
     exact = exact_rows(vectors, queries)
