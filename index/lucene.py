@@ -221,7 +221,7 @@ class LuceneIndex:
                 *(self._searcher, b"".join(packed), options.k, options.k1, options.b),
                 *(weighted, options.allowed, ascending, options.threads),
             )
-        return _unpacked(answer, len(packed))
+        return unpacked_hits(answer, len(packed))
 
     def _search_rm3(self, packed: list[bytes], rm3: Rm3, options: _Options) -> Hits:
         """Anserini's order of equal scores decides which documents give feedback, so that its runs can be repeated."""
@@ -241,7 +241,7 @@ class LuceneIndex:
                 *(rm3.fb_terms, float(rm3.original_query_weight), bool(ascii_only)),
                 *(options.k, options.k1, options.b, options.allowed, options.threads),
             )
-        return _unpacked(answer, len(packed))
+        return unpacked_hits(answer, len(packed))
 
     def _bits(self, allow: Collection[str] | None, deny: Collection[str] | None, where: str | None) -> bytes:
         """A bit per row that may be found; nothing at all for all rows."""
@@ -264,7 +264,7 @@ class _Options(NamedTuple):
     threads: int
 
 
-def _unpacked(answer: bytes, queries: int) -> Hits:
+def unpacked_hits(answer: bytes, queries: int) -> Hits:
     """The other side of `Hits.pack` in java/Hits.java."""
     values = np.frombuffer(answer, "<i4")
     offsets = np.concatenate([[0], np.cumsum(values[:queries], dtype=np.int64)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class LuceneWriter:
         with lucene_errors(folder):
             indexer = jvm.call_number("indexer.open", str(folder / FOLDER), self._analyzer)
             try:
-                for batch, count in _batches(documents):
+                for batch, count in self.batches(documents):
                     jvm.call("indexer.add", indexer, batch)
                     advance(count)
                 written = jvm.call_number("indexer.finish", indexer)
@@ -64,6 +64,10 @@ class LuceneWriter:
         if written != len(documents):
             raise RuntimeError(f"{folder}: Lucene holds {written} documents of {len(documents)}")
         return {}
+
+    def batches(self, documents: list[Document]) -> Iterator[tuple[bytes, int]]:
+        """What `indexer.add` takes of `documents`, and of how many."""
+        return packed_batches((document, jvm.packed(document.full_text)) for document in documents)
 
     def finish(self, folder: Path, shards: list[Path]) -> None:
         """Write the place of each row's id among all ids, ascending (n,) int32: it decides ties while searching. Nothing
@@ -76,11 +80,12 @@ class LuceneWriter:
         write_array(folder / RANKS, [ranks], len(ids), (), np.int32)
 
 
-def _batches(documents: list[Document]) -> Iterator[tuple[bytes, int]]:
+def packed_batches(packed: Iterable[tuple[Document, bytes]]) -> Iterator[tuple[bytes, int]]:
+    """Documents with their packed contents as batches for Java, and how many are in each."""
     parts: list[bytes] = []
     size = count = 0
-    for document in documents:
-        doc_id, text = jvm.packed(document.id), jvm.packed(document.full_text)
+    for document, text in packed:
+        doc_id = jvm.packed(document.id)
         if len(doc_id) - 4 > _LONGEST_ID:
             raise InputError(
                 f"document id {document.id[:40]!r}… has {len(doc_id) - 4:,} bytes, expected at most {_LONGEST_ID:,}: "

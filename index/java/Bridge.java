@@ -80,6 +80,8 @@ public final class Bridge {
       case "searcher.search":
         return SEARCHERS.get(in.getInt()).search(
             bytes(in), in.getInt(), in.getFloat(), in.getFloat(), flag(in), bytes(in), flag(in), in.getInt());
+      case "searcher.impacts":
+        return SEARCHERS.get(in.getInt()).searchImpacts(bytes(in), in.getInt(), bytes(in), in.getInt());
       case "searcher.rm3":
         return SEARCHERS.get(in.getInt()).searchRm3(
             bytes(in), bytes(in), bytes(in), in.getInt(), in.getFloat(), flag(in),
@@ -92,8 +94,11 @@ public final class Bridge {
     }
   }
 
-  /** Anserini's English analyzer has a factory and no constructor; Lucene's have a constructor. */
+  /** Anserini's English analyzer has a factory and no constructor; Lucene's have a constructor. No name: none. */
   private static Analyzer analyzer(String name) throws Exception {
+    if (name.isEmpty()) {
+      return null;
+    }
     Class<?> type = Class.forName(name);
     return (Analyzer)
         (name.endsWith(".DefaultEnglishAnalyzer")

@@ -40,13 +40,16 @@ public final class BulkIndexer {
 
   private final IndexWriter writer;
   private final FieldType contents = new FieldType();
+  private final WeightedTerms weighted; // null: documents are texts
   private final BlockingQueue<byte[]> batches = new ArrayBlockingQueue<>(2);
   private final Thread thread = new Thread(this::work, "cribble-indexer");
   private volatile Throwable failure;
 
+  /** Without an analyzer, documents are weighted terms. */
   public BulkIndexer(String directory, Analyzer analyzer) throws Exception {
+    weighted = analyzer == null ? new WeightedTerms() : null;
     long heap = Runtime.getRuntime().maxMemory() >> 20;
-    IndexWriterConfig config = new IndexWriterConfig(analyzer);
+    IndexWriterConfig config = weighted == null ? new IndexWriterConfig(analyzer) : new IndexWriterConfig();
     config.setOpenMode(IndexWriterConfig.OpenMode.CREATE);
     config.setRAMBufferSizeMB(Math.max(16, Math.min(512, heap / 4)));
     config.setUseCompoundFile(false);
@@ -56,6 +59,7 @@ public final class BulkIndexer {
     writer = new IndexWriter(new Unsynced(FSDirectory.open(Path.of(directory), NoLockFactory.INSTANCE)), config);
     contents.setIndexOptions(IndexOptions.DOCS_AND_FREQS);
     contents.setTokenized(true);
+    contents.setOmitNorms(weighted != null);
     contents.freeze();
     thread.setDaemon(true);
     thread.start();
@@ -74,7 +78,10 @@ public final class BulkIndexer {
     public void syncMetaData() {}
   }
 
-  /** Documents as (id, contents) pairs; each string is a little-endian int32 length and its UTF-8 bytes. */
+  /**
+   * Documents as (id, contents) pairs; a string is a little-endian int32 length and its UTF-8 bytes. Weighted terms are as
+   * {@link WeightedTerms#read} says.
+   */
   public void add(byte[] batch) throws Exception {
     put(batch);
   }
@@ -134,7 +141,12 @@ public final class BulkIndexer {
       Document document = new Document();
       document.add(new StringField(BulkSearcher.ID, id, Field.Store.YES));
       document.add(new BinaryDocValuesField(BulkSearcher.ID, new BytesRef(id.getBytes(StandardCharsets.UTF_8))));
-      document.add(new Field(BulkSearcher.CONTENTS, BulkSearcher.string(batch), contents));
+      if (weighted == null) {
+        document.add(new Field(BulkSearcher.CONTENTS, BulkSearcher.string(batch), contents));
+      } else {
+        weighted.read(batch);
+        document.add(new Field(BulkSearcher.CONTENTS, weighted, contents));
+      }
       writer.addDocument(document);
     }
   }

@@ -147,6 +147,24 @@ public final class BulkSearcher {
         i -> top.search(query(rm3.expand(terms(texts.get(i)), perQuery.get(i))))));
   }
 
+  /** Sums of products with weighted terms: per query a count, as many ids (int32), as many weights (float32). */
+  public byte[] searchImpacts(byte[] queries, int k, byte[] allowed, int threads) throws Exception {
+    List<Query> read = new ArrayList<>();
+    ByteBuffer in = ByteBuffer.wrap(queries).order(ByteOrder.LITTLE_ENDIAN);
+    while (in.hasRemaining()) {
+      int[] ids = WeightedTerms.ints(in, in.getInt());
+      Map<String, Float> weights = new HashMap<>();
+      for (int id : ids) {
+        weights.put(Integer.toString(id), in.getFloat());
+      }
+      read.add(query(weights));
+    }
+    IndexSearcher searcher = new IndexSearcher(reader);
+    searcher.setSimilarity(new ImpactSimilarity());
+    TopHits top = new TopHits(searcher, k, AllowedDocuments.of(reader, allowed), order);
+    return Hits.pack(parallel(read.size(), threads, i -> top.search(read.get(i))));
+  }
+
   private IndexSearcher searcher(float k1, float b) {
     IndexSearcher searcher = new IndexSearcher(reader);
     searcher.setSimilarity(new BM25Similarity(k1, b));

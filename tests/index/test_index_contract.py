@@ -13,7 +13,9 @@ from cribble.index.opening import index_kinds, open_index, verify_index
 from cribble.records import Document, Run
 from cribble.tests.index.binary_builds import build_coded
 from cribble.tests.index.builds import build_flat, build_kind, encode_texts, make_documents
+from cribble.tests.index.sparse_builds import SPEC as SPARSE_SPEC
 from cribble.tests.index.sparse_builds import build_inverted, encode_sparse
+from cribble.vectors import Sparse
 
 
 def build_lucene(path, documents, **options):
@@ -26,6 +28,33 @@ def build_bm25(path, documents, **options):
     from cribble.index.bm25_inverted import Bm25InvertedIndex
 
     return Bm25InvertedIndex.build(path, documents, **{"corpus": "made", "shard_documents": 16, **options})
+
+
+def encode_impacts(texts):
+    """`encode_sparse` in whole numbers."""
+    found = encode_sparse(texts)
+    return Sparse(found.indptr, found.ids, np.rint(found.weights * 1000), found.terms)
+
+
+def build_impact(path, documents, **options):
+    from cribble.index.lucene_impact import LuceneImpactIndex
+
+    def encode(batch):
+        return encode_impacts([document.full_text for document in batch])
+
+    options = {"corpus": "made", "shard_documents": 16, "spec": SPARSE_SPEC} | options
+    return LuceneImpactIndex.build(path, documents, encode, **options)
+
+
+def build_seismic(path, documents, **options):
+    """Searched so that nothing is left out."""
+
+    def encode(batch):
+        return encode_sparse([document.full_text for document in batch])
+
+    index = build_kind("seismic", path, documents, encode, **{"spec": SPARSE_SPEC} | options)
+    index.search = partial(index.search, query_cut=1000, heap_factor=0.0)
+    return index
 
 
 def approximate(kind, parameters, build_it=build_kind, **options):
@@ -46,7 +75,9 @@ BUILDERS = {
     "flat": (build_flat, encode_texts, "faiss"),
     "lucene": (build_lucene, list, "pyserini"),
     "bm25-inverted": (build_bm25, list, "numba"),
+    "lucene-impact": (build_impact, encode_impacts, "pyserini"),
     "inverted": (build_inverted, encode_sparse, "numba"),
+    "seismic": (build_seismic, encode_sparse, "seismic"),
     "ivf-flat": approximate("ivf-flat", _VERIFIED | {"nprobe": 9}, nlist=3),
     "hnsw": approximate("hnsw", _VERIFIED),
     "pq": approximate("pq", _VERIFIED),
