@@ -149,21 +149,21 @@ def _add_agreement(answer: Answer, labels: Qrels, human: Qrels, runs: Mapping[st
 def _add_scores(answer: Answer, runs: Mapping[str, Run], human: Qrels, judgements: Qrels, measures: str) -> None:
     """The runs' scores by human labels alone, and by all labels beside the share of those that are a machine's."""
     from ..eval import evaluate, parse_measures
-    from ..eval.judging.filling import with_machine
 
     plain = parse_measures(measures)
-    wanted = with_machine(plain, judgements)
+    shown: list[str] = []
     scores: dict[str, Any] = {}
     rows = []
     for name, run in runs.items():
         by_people = evaluate(run, human, plain, name=name).means
-        by_all = evaluate(run, judgements, wanted, name=name).means
+        by_all = evaluate(run, judgements, plain, name=name).means
+        shown = list(by_all)
         scores[name] = {"human": by_people, "filled": by_all}
         for who, means in (("human labels", by_people), ("with machine labels", by_all)):
-            rows.append([name, who, *(f"{means[str(m)]:.4f}" if str(m) in means else "—" for m in wanted)])
+            rows.append([name, who, *(f"{means[m]:.4f}" if m in means else "—" for m in shown)])
     answer.results["scores"] = scores
-    note = "Machine@k: the share of the labels among the best k that a machine gave."
-    answer.tables.append(Table(["run", "judged by", *map(str, wanted)], rows, notes=[note]))
+    note = "Machine@k: the share of a score's labels that a machine gave."
+    answer.tables.append(Table(["run", "judged by", *shown], rows, notes=[note]))
 
 
 def compare_labels(

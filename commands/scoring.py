@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,15 +40,21 @@ def judgements(
 
 def read_runs(paths: Sequence[Path], exclude: dict[str, frozenset[str]]) -> dict[str, Run]:
     """Run files by their stems, without the documents that the dataset excludes."""
-    runs: dict[str, Run] = {}
+    return dict(runs_in_turn(paths, exclude))
+
+
+def runs_in_turn(paths: Sequence[Path], exclude: dict[str, frozenset[str]]) -> Iterator[tuple[str, Run]]:
+    """As `read_runs`, one at a time: thirty runs of millions of rows need the memory of one."""
+    seen: dict[str, Path] = {}
     for path in paths:
         name = run_name(path)
-        if name in runs:
+        if name in seen:
             raise UsageError(
                 f"two runs are called {name!r} ({path} is one): rename a file, results go by the file's stem"
             )
-        runs[name] = read_run(path).drop(exclude)
-    return runs
+        seen[name] = path
+    for name, path in seen.items():
+        yield name, read_run(path).drop(exclude)
 
 
 def evaluate_runs(
@@ -62,15 +68,14 @@ def evaluate_runs(
 ) -> Answer:
     """Score run files; `results[RUN][MEASURE]`, RUN being the file's stem."""
     from ..eval import evaluate, parse_measures
-    from ..eval.judging.filling import with_machine
 
     judged, chosen, exclude = judgements(dataset, qrels, measures)
-    wanted = with_machine(parse_measures(chosen), judged)
+    wanted = parse_measures(chosen)
     if ties not in ("float32", "float64"):
         raise UsageError(f"--ties {ties!r}: {suggest(ties, ('float32', 'float64'))}")
     results: dict[str, Any] = {}
     rows = []
-    for name, run in read_runs(paths, exclude).items():
+    for name, run in runs_in_turn(paths, exclude):
         evaluation = evaluate(run, judged, wanted, ties=ties, name=name)  # type: ignore[arg-type]
         results[name] = dict(evaluation.means)
         if per_query:
@@ -100,15 +105,38 @@ def compare_runs(
 ) -> Answer:
     """Score run files and test them against the baseline; write a report to `out` where given."""
     from ..eval import evaluate
-    from ..eval.judging.filling import with_machine
-    from ..eval.report import make_report, with_judged, write_report
+    from ..eval.explorer import DEPTH, make_explorer
+    from ..eval.report import counts_of, make_report, with_judged, write_report
 
     if len(paths) < 2:
         raise UsageError(f"compare needs at least two runs, got {len(paths)}: for one use `cribble eval`")
     judged, chosen, exclude = judgements(dataset, qrels, measures)
-    wanted = with_machine(with_judged(chosen), judged)
-    evaluations = [evaluate(run, judged, wanted, name=name) for name, run in read_runs(paths, exclude).items()]
-    report = make_report(evaluations, title=dataset or str(qrels), baseline=baseline, seed=seed)
+    wanted = with_judged(chosen)
+    evaluations, tops, made = [], {}, {}
+    for name, run in runs_in_turn(paths, exclude):
+        evaluations.append(evaluate(run, judged, wanted, name=name))
+        tops[name], made[name] = run.top(DEPTH), counts_of(run.provenance)
+    data = load_dataset(dataset) if dataset else None
+    texts = {query.id: query.text for query in data.queries} if data else {}
+    explorer = None
+    if out is not None and out.suffix == ".html":
+        explorer = make_explorer(
+            evaluations,
+            tops,
+            {"": judged},
+            evaluations[0].measures[0],
+            query_texts=texts,
+            documents={"": data} if data and data.has_documents else {},
+        )
+    report = make_report(
+        evaluations,
+        title=dataset or str(qrels),
+        baseline=baseline,
+        seed=seed,
+        made=made,
+        explorer=explorer,
+        query_texts=texts,
+    )
     if out is None:
         return _reported(report)
     write_report(report, out)

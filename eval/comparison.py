@@ -90,7 +90,7 @@ def compare(
 
     `family` says over which tests Holm's correction runs: "all" that this comparison makes, or those of one "measure".
     Runs, or plain dicts by name, need `qrels` and `measures`. All must have been evaluated on the same queries with the
-    same measures.
+    same measures. Measures of no merit, such as Judged@k, are not tested.
     """
     if family not in ("all", "measure"):
         raise UsageError(
@@ -105,7 +105,7 @@ def compare(
     else:
         reference = evaluations[names.index(baseline)]
         pairs = [(evaluation, reference) for evaluation in evaluations if evaluation is not reference]
-    tested = [m for m in evaluations[0].measures if m.aggregate == "mean"]
+    tested = [m for m in evaluations[0].measures if m.aggregate == "mean" and m.merit != "none"]
     cells = [_Cell(run, reference, measure) for measure in tested for run, reference in pairs]
     differences: list[Difference] = []
     if cells:

@@ -13,6 +13,7 @@ from ..errors import InputError, UsageError, suggest
 from ..records import Qrels, Run
 from .engine import Ties, join
 from .grammar import parse_measures
+from .machine_labels import with_machine
 from .measure import Measure
 
 logger = logging.getLogger("cribble")
@@ -125,12 +126,13 @@ def evaluate(
     """Score `run` against `qrels` as `trec_eval -c` does: every judged query counts, a missing one with 0.
 
     Rows with equal scores stand in descending order of document id; `ties` says in which precision scores are compared
-    ("float32" as trec_eval up to 9.0.8 and pytrec_eval, "float64" as trec_eval 10). Plain dicts are taken too.
+    ("float32" as trec_eval up to 9.0.8 and pytrec_eval, "float64" as trec_eval 10). Plain dicts are taken too. Where some
+    of the judgements are a machine's, `Machine@k` comes beside each measure: the share of such labels.
     Raises `InputError` if the two have no query in common, which is nearly always a mix-up of files.
     """
     run = run if isinstance(run, Run) else Run.from_dict(run)
     qrels = qrels if isinstance(qrels, Qrels) else Qrels.from_dict(qrels)
-    chosen = tuple(parse_measures(measures))
+    chosen = tuple(with_machine(parse_measures(measures), qrels))
     joined = join(run, qrels, ties)
     if not joined.query_ids:
         raise InputError(f"{qrels.name} holds no judgements: nothing can be evaluated")

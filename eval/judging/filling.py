@@ -8,8 +8,6 @@ import numpy as np
 
 from ...errors import UsageError
 from ...records import Qrels, Run
-from ..grammar import parse_measures
-from ..measure import Measure
 
 
 def top_pairs(runs: Iterable[Run], depth: int, *, without: Qrels | None = None) -> dict[str, list[str]]:
@@ -41,15 +39,3 @@ def filled(human: Qrels, machine: Qrels) -> Qrels:
                 marked.add((query, document))
     flags = np.array([(query, document) in marked for query, row in rows.items() for document in row], bool)
     return Qrels.from_dict(rows, name=human.name, machine=flags)
-
-
-def with_machine(measures: Iterable[Measure], qrels: Qrels) -> list[Measure]:
-    """The measures and, where some of the labels are a machine's, for each cutoff the `Machine@k` that says how many."""
-    chosen = list(measures)
-    if not qrels.has_machine_labels:
-        return chosen
-    share = parse_measures("Machine")[0]
-    wanted: list[Measure] = []
-    for measure in chosen:
-        wanted += [measure, share.with_cutoff(None if measure.percent else measure.cutoff)]
-    return list(dict.fromkeys(wanted))

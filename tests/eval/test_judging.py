@@ -6,17 +6,18 @@ import re
 
 import pytest
 from cribble.errors import InputError, UsageError
-from cribble.eval import compare, evaluate, parse_measures
+from cribble.eval import compare, evaluate
 from cribble.eval.judging import Verdict
 from cribble.eval.judging.asked import load_prompt, prompt_names
 from cribble.eval.judging.asking import judge_pairs
-from cribble.eval.judging.filling import filled, top_pairs, with_machine
+from cribble.eval.judging.filling import filled, top_pairs
 from cribble.eval.judging.parsing import read_label
 from cribble.eval.judging.planning import plan_judging
 from cribble.eval.judging.umbrela import Umbrela
 from cribble.eval.judging.votes import vote
 from cribble.eval.judging.widedeep import DEFAULT_ROLES, WideDeep
 from cribble.models.backends import make_backend
+from cribble.models.calls import Reply
 from cribble.models.ledger import Ledger
 from cribble.records import Document, Qrels, Query, Run
 from cribble.tests.models.loopback_llm import Answers, LoopbackLLM, relevance
@@ -184,6 +185,38 @@ def test_wrong_examples_are_refused_before_anything_is_asked(tmp_path, line, tol
 def test_options_without_effect_are_refused(options, told):
     with pytest.raises(UsageError, match=told):
         Umbrela(**options)
+
+
+@pytest.mark.parametrize(
+    "name", ["prompt", "examples", "samples", "temperature", "seed", "vote", "max_tokens", "words"]
+)
+def test_every_option_of_umbrela_has_an_effect(name, tmp_path):
+    """Another value changes what is asked, or what becomes of the answers."""
+    for i in (1, 2):
+        row = json.dumps({"query": "a", "passage": f"b{i}", "label": i})
+        (tmp_path / f"{i}.jsonl").write_text(row + "\n")
+    usual = {
+        "prompt": "fewshot-bing",
+        "examples": str(tmp_path / "1.jsonl"),
+        "samples": 2,
+        "temperature": 0.5,
+        "seed": 3,
+    }
+    other = {"prompt": "fewshot-basic", "examples": str(tmp_path / "2.jsonl"), "samples": 3, "temperature": 0.6}
+    other |= {"seed": 4, "vote": "mean", "max_tokens": 99, "words": 2}
+    graders = [Umbrela(**usual), Umbrela(**(usual | {name: other[name]}))]
+    tokens = make_backend("fake", None).tokens
+    gradings = [grader.grade(Query("q", QUERIES["q"]), Document("all", TEXTS["all"]), tokens) for grader in graders]
+    asked = [next(grading) for grading in gradings]
+    if name != "vote":
+        assert asked[0] != asked[1]
+        return
+    verdicts = []
+    for grading in gradings:
+        with pytest.raises(StopIteration) as done:
+            grading.send([Reply(text=f"##final score: {label}") for label in (0, 3)])
+        verdicts.append(done.value.value.label)
+    assert verdicts == [0, 1]
 
 
 @pytest.mark.parametrize("options", [{"roles": 0}, {"roles": []}, {"words": 0}, {"seed": 1}, {"vote": "x"}])
@@ -372,12 +405,13 @@ def test_the_share_of_machine_labels_stands_beside_scores():
     """q: of a, b, c in the best three and z beneath two of four labels are a machine's; r: one of two."""
     machine = Qrels.from_dict({"q": {"b": 2, "c": 0}, "r": {"a": 1}}, machine=True)
     both = filled(Qrels.from_dict(HUMAN), machine)
-    measures = with_machine(parse_measures("nDCG@1 AP WSS@95 nDCG@3"), both)
-    assert list(map(str, measures)) == ["nDCG@1", "Machine@1", "AP", "Machine", "WSS@95", "nDCG@3", "Machine@3"]
     run = Run.from_dict({"q": RUN["q"], "r": RUN["r"]})
-    evaluation = evaluate(run, both, measures)
+    evaluation = evaluate(run, both, "nDCG@1 AP WSS@95 nDCG@3")
+    names = ["nDCG@1", "Machine@1", "AP", "Machine", "WSS@95", "nDCG@3", "Machine@3"]
+    assert list(map(str, evaluation.measures)) == names
     assert evaluation.per_query("Machine") == {"q": 2 / 4, "r": 1 / 2}
     assert evaluation.per_query("Machine@1") == {"q": 1 / 3, "r": 1 / 2}
     assert evaluate(run, HUMAN, "Machine").mean("Machine") == 0
-    assert with_machine(parse_measures("AP"), Qrels.from_dict(HUMAN)) == parse_measures("AP")
-    assert compare([evaluation, evaluation.renamed("twin")]).differences
+    assert list(evaluate(run, HUMAN, "AP").means) == ["AP"]
+    tested = compare({"one": run, "twin": run}, both, "nDCG@1 AP").measures
+    assert list(map(str, tested)) == ["nDCG@1", "AP"], "the share is no merit"
