@@ -300,7 +300,9 @@ class MultivectorIndex:
             if rows is None:
                 for first, last in blocks(shard.offsets, tokens):
                     values, scales = shard.block(first, last)
-                    yield _Part(int(start) + first, values, scales, shard.offsets[first : last + 1] - shard.offsets[first])
+                    yield _Part(
+                        int(start) + first, values, scales, shard.offsets[first : last + 1] - shard.offsets[first]
+                    )
                 continue
             own = rows[slice(*np.searchsorted(rows, [start, end]))] - start
             _, offsets = token_places(shard.offsets, own)

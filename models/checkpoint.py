@@ -21,6 +21,8 @@ EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d
 
 #: Modules of a model that are this package's.
 _OWN_MODULES = f"{__name__.rpartition('.')[0]}.pooling."
+#: Modules that need no trust; the one of PyLate is sentence-transformers' own by another name, which it loads instead.
+_TRUSTED_MODULES = ("sentence_transformers.", _OWN_MODULES, "pylate.models.Dense.Dense")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 #: Other formats of the same weights, which are never loaded here.
 _OTHER_FORMATS = {"onnx", "openvino", "gguf", "coreml", "checkpoints", "runs"}
@@ -133,7 +135,7 @@ def _download(
         RevisionNotFoundError,
     )
 
-    patterns = ["*.json", "*.txt", "*.model", "*.jinja", "*.jsonl", "*.md"]
+    patterns = ["*.json", "*.txt", "*.model", "*.jinja", "*.jsonl", "*.md", "artifact.metadata"]
     patterns += ["*.py"] if trust_remote_code else []
     patterns += ["*.safetensors"] if weights else []
     ignored = [f"{other}/*" for other in sorted(_OTHER_FORMATS)]
@@ -211,7 +213,7 @@ def _refuse_remote_code(name: str, folder: Path) -> None:
                 f"the model {name} brings its own code ({file}: auto_map): read it, then pass trust_remote_code=True"
             )
     for module in _json(folder / "modules.json") if (folder / "modules.json").is_file() else []:
-        if not str(module.get("type", "")).startswith(("sentence_transformers.", _OWN_MODULES)):
+        if not str(module.get("type", "")).startswith(_TRUSTED_MODULES):
             raise UsageError(
                 f"the model {name} brings its own code (modules.json: {module.get('type')}): read it, then pass "
                 "trust_remote_code=True"

@@ -35,6 +35,7 @@ TOLERANCE = 1e-4
 
 _first_row_only: ContextVar[bool] = ContextVar("first_row_only", default=False)
 _given_states: ContextVar[Tensor | None] = ContextVar("given_states", default=None)
+_with_padding: ContextVar[bool] = ContextVar("with_padding", default=False)
 
 
 class Parts(NamedTuple):
@@ -89,6 +90,16 @@ def first_row_only(wanted: bool = True) -> Iterator[None]:
         yield
     finally:
         _first_row_only.reset(token)
+
+
+@contextmanager
+def with_padding(wanted: bool = True) -> Iterator[None]:
+    """Within, encoders run as transformers does, padding included: somebody reads the states of what is masked."""
+    token = _with_padding.set(wanted)
+    try:
+        yield
+    finally:
+        _with_padding.reset(token)
 
 
 @contextmanager
@@ -163,7 +174,9 @@ class Unpadded:
         if (states := _given_states.get()) is not None:
             return _output(encoder, states)
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        lengths = _lengths(encoder, input_ids, attention_mask, types | options)
+        lengths = None
+        if not _with_padding.get():
+            lengths = _lengths(encoder, input_ids, attention_mask, types | options)
         if lengths is None:
             forward = type(encoder).forward
             return forward(encoder, input_ids=input_ids, attention_mask=attention_mask, **types, **options)

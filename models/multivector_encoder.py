@@ -1,0 +1,195 @@
+"""Late-interaction checkpoints (ColBERT and its kin): texts → one vector per token, as they were trained.
+
+Loaded through sentence-transformers' MultiVectorEncoder, in the three formats that the Hub has: Stanford's (`HF_ColBERT`,
+`artifact.metadata`), PyLate's, and sentence-transformers' own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from ..errors import InputError, UsageError
+from ..records import Document
+from ..vectors import EncoderSpec, MultiVector
+from .checkpoint import Checkpoint, find_checkpoint
+from .image_documents import image_of
+from .loading import load_model
+from .multivector_settings import SETTINGS, MultiVectorSettings, adapted, given_settings, own_settings
+from .network import Network
+from .runtime import check_dtype, check_token_budget, choose_device
+from .unpadded import with_padding
+
+_log = logging.getLogger("cribble")
+
+#: What an index records as the pooling of these vectors.
+POOLING = "multi-vector"
+
+
+class MultiVectorEncoder:
+    """Any late-interaction checkpoint as an encoder of queries and documents.
+
+    `model` is a local folder or a Hub name. Markers, lengths, query expansion, skip list, projection and normalisation are
+    the checkpoint's; `settings`, the options of `MultiVectorSettings`, replace them. `dtype` is what the network computes
+    in; vectors are float32 whatever it is. Making an encoder is free: the model is loaded when first used.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        device: str = "auto",
+        dtype: str = "float32",
+        token_budget: int | None = None,
+        trust_remote_code: bool = False,
+        **settings: Any,
+    ) -> None:
+        self.model, self.revision, self.device = model, revision, device
+        self.dtype = check_dtype(dtype, device)
+        self.token_budget, self.trust_remote_code = token_budget, trust_remote_code
+        self.given = given_settings(settings)
+        self._full_queries = 0
+        if token_budget is not None:
+            check_token_budget(token_budget, "cpu")
+
+    @classmethod
+    def of_spec(cls, spec: EncoderSpec, model: str | os.PathLike[str] | None = None, *, device: str = "auto") -> Self:
+        """The encoder that an index records, or `model` under the same settings."""
+        kept = {name: value for name, value in spec.extra.items() if name in SETTINGS}
+        prompts = {"query_prompt": spec.query_prompt, "document_prompt": spec.document_prompt}
+        return cls(model or spec.folder or spec.model, device=device, dtype=spec.dtype, **prompts, **kept)
+
+    def __repr__(self) -> str:
+        return f"MultiVectorEncoder({str(self.model)!r}, dtype={self.dtype!r})"
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The model's files, found or downloaded, their weights hashed."""
+        return find_checkpoint(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
+
+    @cached_property
+    def _loaded(self) -> Any:
+        device = choose_device(self.device)
+        return load_model(
+            "MultiVectorEncoder",
+            self.checkpoint,
+            device=device,
+            dtype=check_dtype(self.dtype, device),
+            trust_remote_code=self.trust_remote_code,
+            may_miss=("pooler",),  # of BERT, which reads no tokens' states
+        )
+
+    @cached_property
+    def settings(self) -> MultiVectorSettings:
+        """What is given, and else what the checkpoint does."""
+        return MultiVectorSettings(**(own_settings(self._loaded).named() | self.given.named()))
+
+    @cached_property
+    def documents(self) -> Network:
+        """The model for documents, whose tokenizer is never asked to pad."""
+        return self._network(expanding=False)
+
+    @cached_property
+    def queries(self) -> Network:
+        """The model for queries, which are filled up where the checkpoint does so."""
+        return self._network(expanding=True)
+
+    def _network(self, *, expanding: bool) -> Network:
+        model = adapted(self.checkpoint.name, self._loaded, self.given, expanding=expanding)
+        return Network(self.checkpoint.name, model, choose_device(self.device), self.token_budget)
+
+    @property
+    def truncated(self) -> int:
+        """Texts cut at their maximum length so far; of expanded queries, those that fill it wholly."""
+        networks = [self.__dict__[name] for name in ("documents", "queries") if name in self.__dict__]
+        return self._full_queries + sum(network.truncated for network in networks)
+
+    @cached_property
+    def spec(self) -> EncoderSpec:
+        """What the vectors depend on; an index records it and refuses any other."""
+        model, settings = self._loaded, self.settings.named()
+        placed = ("query_prompt", "document_prompt")
+        return EncoderSpec(
+            model=self.checkpoint.name,
+            revision=self.checkpoint.digest,
+            query_prompt=settings["query_prompt"],
+            document_prompt=settings["document_prompt"],
+            pooling=POOLING,
+            dim=int(model.get_embedding_dimension()),
+            dtype=self.dtype,
+            max_length=self.documents.max_length or 0,
+            normalised=type(list(model)[-1]).__name__ == "Normalize",
+            similarity="dot",
+            extra={"scores": model.similarity_fn_name}
+            | {name: value for name, value in settings.items() if name not in placed},
+        )
+
+    def encode_queries(self, queries: Sequence[str]) -> MultiVector:
+        """Vectors (t, dim) float32 of the tokens of each query that count."""
+        if isinstance(queries, str):
+            raise UsageError("encode_queries takes a list of texts, got one str: put it in a list")
+        texts, before = list(queries), self._full_queries
+        found = self._tokens(self.queries, texts, self.settings.query_prompt or "", "query")
+        if full := self._full_queries - before:
+            _log.warning(
+                "%s: %d of %d queries fill their %s tokens, what is beyond was cut",
+                self.checkpoint.name, full, len(texts), self.settings.query_length,
+            )  # fmt: skip
+        return found
+
+    def encode_documents(self, documents: Iterable[Document]) -> MultiVector:
+        """Vectors (t, dim) float32 of the tokens of each document (title, a space, text) that count; perhaps none."""
+        documents = list(documents)
+        if picture := next((document for document in documents if image_of(document)), None):
+            raise InputError(
+                f"document {picture.id!r} is a picture, and late interaction reads texts only here: use the dense retriever"
+            )
+        texts = [document.full_text for document in documents]
+        return self._tokens(self.documents, texts, self.settings.document_prompt or "", "document")
+
+    def _tokens(self, network: Network, texts: list[str], prompt: str, task: str) -> MultiVector:
+        import torch
+
+        matrices: list[np.ndarray] = [np.zeros((0, 0), np.float32)] * len(texts)
+        for rows, features in network.batches(texts, what=f"encoding {task} tokens", prompt=prompt, task=task):
+            filled = features.get("query_expansion_positions")
+            if filled is not None:
+                self._full_queries += int((~filled.any(dim=1)).sum())
+            # The states of what fills a query up are scored also where attention is told that they are padding.
+            with torch.inference_mode(), with_padding(filled is not None):
+                output = network.model(features, task=task)
+            vectors, counted = output["token_embeddings"].float(), output["attention_mask"].bool()
+            if not bool(torch.isfinite(vectors[counted]).all()):
+                raise InputError(
+                    f"the model {self.checkpoint.name} gives NaN or infinity: check its weights and dtype (float16 overflows)"
+                )
+            for row, vector, mask in zip(rows, vectors, counted, strict=True):
+                matrices[row] = vector[mask].cpu().numpy()
+        return MultiVector.of(matrices, int(self._loaded.get_embedding_dimension()))
+
+
+def is_multi_vector(folder: Path) -> bool:
+    """Whether a model's folder says that it was trained for late interaction."""
+    sentence, config = _read(folder / "config_sentence_transformers.json"), _read(folder / "config.json")
+    architectures = config.get("architectures") or []
+    return sentence.get("model_type") in ("MultiVectorEncoder", "ColBERT") or any(
+        name == "HF_ColBERT" or str(name).endswith("ForRetrieval") for name in architectures
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}: expected JSON") from error
+    return content if isinstance(content, dict) else {}

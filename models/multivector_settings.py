@@ -1,0 +1,132 @@
+"""How a late-interaction checkpoint is run: what was asked for, and what its own files say."""
+
+from __future__ import annotations
+
+import copy
+import string
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, get_type_hints
+
+from ..errors import UsageError, suggest
+from ..registry import check_type
+
+#: How queries are filled up: not at all; with [MASK] tokens that are scored and not attended to; with such that are both.
+EXPANSIONS = ("none", "masked", "attended")
+
+#: Which of a document's tokens are left out of its vectors.
+SKIPS = ("none", "punctuation")
+
+
+@dataclass(frozen=True)
+class MultiVectorSettings:
+    """What of a late-interaction checkpoint is set; None leaves it as its files say.
+
+    `query_prompt` and `document_prompt` stand before every text (the markers, such as `[unused0] `). `query_length` and
+    `document_length` are tokens after which a text is cut; with an expansion every query has `query_length` of them.
+    `expansion` fills queries up: none, masked (ColBERT: scored, not attended to) or attended. `skip` leaves tokens out of
+    documents: none, or punctuation.
+    """
+
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+    query_length: int | None = None
+    document_length: int | None = None
+    expansion: str | None = None
+    skip: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (("expansion", EXPANSIONS), ("skip", SKIPS)):
+            value = getattr(self, name)
+            if value is not None and value not in known:
+                raise UsageError(f"{name} {value!r} is unknown: {suggest(str(value), known)}")
+        for name in ("query_length", "document_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name}={value}: expected at least 1 token")
+
+    def named(self) -> dict[str, Any]:
+        """Those that are set, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def given_settings(options: Mapping[str, Any]) -> MultiVectorSettings:
+    """The settings that a user gives by name; another name or a value of a wrong type raises `UsageError`."""
+    kinds = get_type_hints(MultiVectorSettings)
+    for name, value in options.items():
+        if name not in kinds:
+            raise UsageError(f"the late-interaction encoder has no option {name!r}: {suggest(name, kinds)}")
+        check_type(f"late-interaction encoder: {name}", value, kinds[name])
+    return MultiVectorSettings(**options)
+
+
+def own_settings(model: Any) -> MultiVectorSettings:
+    """What a loaded model does, in these terms; a skip list that is neither of `SKIPS` is None, and so is no limit."""
+    first, mask = model[0], mask_of(model)
+    expansion = first.query_expansion
+    words = list(mask.skiplist_words) if mask is not None else []
+    known = {(): "none", tuple(string.punctuation): "punctuation"}
+    return MultiVectorSettings(
+        query_prompt=prompt_of(model, "query"),
+        document_prompt=prompt_of(model, "document", "passage", "corpus"),
+        query_length=expansion["length"] if expansion else first.query_length,
+        document_length=first.document_length,
+        expansion="none" if not expansion else "attended" if expansion["attend"] else "masked",
+        skip=known.get(tuple(words)),
+    )
+
+
+def prompt_of(model: Any, *names: str) -> str:
+    """The prompt that sentence-transformers puts before texts of the task: that of the first name there is, or none."""
+    for name in names:
+        if name in model.prompts:
+            return model.prompts[name] or ""
+    return model.prompts.get(model.default_prompt_name) or ""
+
+
+def mask_of(model: Any) -> Any:
+    """The module that says which tokens count, or None."""
+    return next((module for module in model if type(module).__name__ == "MultiVectorMask"), None)
+
+
+def adapted(name: str, model: Any, settings: MultiVectorSettings, *, expanding: bool) -> Any:
+    """`model` as `settings` say, over the same weights; models are shared, so its modules are copied.
+
+    Without `expanding` it is for documents only: what does not expand can be tokenised without padding.
+    """
+    model.__dict__.setdefault("_tokenizer_lock", threading.Lock())  # one for all copies, as they share the tokenizer
+    copied = copy.copy(model)
+    copied._modules = OrderedDict((key, copy.copy(module)) for key, module in model._modules.items())
+    own, first = own_settings(model), copied[0]
+    _refuse_too_long(name, model, settings)
+    expansion, length = settings.expansion or own.expansion, settings.query_length or own.query_length
+    if (expansion, length) != (own.expansion, own.query_length):
+        former = first.query_expansion or {"strategy": "fixed"}
+        first.query_expansion = None
+        first.query_length = length if expansion == "none" else None
+        if expansion != "none":
+            first.query_expansion = {**former, "length": length or 32, "attend": expansion == "attended"}
+    if not expanding:
+        first.query_expansion = None
+    if settings.document_length is not None:
+        first.document_length = settings.document_length
+    if settings.skip is not None and settings.skip != own.skip:
+        mask = mask_of(copied)
+        if mask is None:
+            raise UsageError(f"skip={settings.skip!r}: {name} has no module that leaves tokens out")
+        mask.skiplist_words = list(string.punctuation) if settings.skip == "punctuation" else []
+        mask.resolve_with_tokenizer(model.tokenizer)
+    return copied
+
+
+def _refuse_too_long(name: str, model: Any, settings: MultiVectorSettings) -> None:
+    positions = getattr(getattr(model.transformers_model, "config", None), "max_position_embeddings", None)
+    for what in ("query_length", "document_length"):
+        length = getattr(settings, what)
+        if length is not None and isinstance(positions, int) and 0 < positions < length:
+            raise UsageError(f"{what}={length}: {name} has {positions} positions; use at most that")
+
+
+SETTINGS = tuple(f.name for f in fields(MultiVectorSettings))

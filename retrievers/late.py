@@ -1,0 +1,127 @@
+"""One vector per token: an encoder of token vectors and an index of them, scored by MaxSim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..errors import InputError, SetupError, UsageError, suggest
+from ..index.manifest import read_manifest
+from ..index.opening import find_kind
+from ..models.multivector_options import TOKEN_ENCODING, located, make_token_encoder, token_encoder_of
+from ..records import Query, Run
+from ..registry import register
+from ..stage import Retriever
+from .filtered import Ids
+from .indexed import Indexed
+
+if TYPE_CHECKING:
+    from ..corpora.dataset import Dataset
+    from ..models.multivector_options import TokenEncoder
+    from ..vectors import MultiVector
+
+#: Kinds of index: the options of building each that others lack, and what a search takes besides filters.
+KINDS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {"multivector-exact": ({}, ())}
+
+
+@register("late")
+@dataclass
+class LateRetriever(Indexed, Retriever):
+    """Late interaction (ColBERT): the sum over the query's tokens of their best match among a document's tokens.
+
+    `index` is a folder made by `LateRetriever.build` or `cribble index`. `model` is the encoder; by default the one that
+    the index records, and another is refused. A checkpoint that was trained for late interaction (Stanford's, PyLate's,
+    sentence-transformers' formats) gives the vectors that it was trained for, any other encoder its token states: without
+    a model those of the embedded all-MiniLM-L6-v2. `device` is auto, cpu or cuda. The best `k` documents are found.
+    """
+
+    index: str | Path
+    k: int = 1000
+    model: str | None = None
+    device: str = "auto"
+    allow: Ids = None
+    deny: Ids = None
+    where: str | None = None
+    score_kind: str = field(default="maxsim", init=False)
+    index_kinds: ClassVar[tuple[str, ...]] = tuple(KINDS)
+    build_options: ClassVar[Mapping[str, Any]] = {
+        "kind": str,
+        **TOKEN_ENCODING,
+        "similarity": str | None,
+        "mean": bool | None,
+        "storage": str,
+        **{name: kind for own, _ in KINDS.values() for name, kind in own.items()},
+        "shard_documents": int,
+    }
+    shared_options: ClassVar[tuple[str, ...]] = ("model", "device")
+
+    @classmethod
+    def build_index(cls, dataset: Dataset, path: str | Path, *, overwrite: bool, options: dict[str, Any]) -> None:
+        kind = options.pop("kind", "multivector-exact")
+        if kind not in KINDS:
+            raise UsageError(f"late index: kind {kind!r} is unknown: {suggest(kind, KINDS)}")
+        for name in options:
+            if any(name in own for own, _ in KINDS.values()) and name not in KINDS[kind][0]:
+                raise UsageError(f"{kind} index has no option {name!r}: leave it out")
+        names = (*cls.shared_options, *TOKEN_ENCODING)
+        encoding = {name: value for name in names if (value := options.pop(name, None)) is not None}
+        encoder = make_token_encoder(encoding.pop("model", None), **encoding)
+        find_kind(kind).build(
+            path,
+            dataset.documents(),
+            encoder.encode_documents,
+            spec=located(encoder),
+            corpus=dataset.id,
+            total=dataset.num_documents,
+            truncated=lambda: encoder.truncated,
+            overwrite=overwrite,
+            **{name: value for name, value in options.items() if value is not None},
+        )
+
+    def open_index(self) -> Any:
+        kind = read_manifest(self.index).kind
+        if kind not in KINDS:
+            raise InputError(
+                f"{self.index}: an index of kind {kind!r}, expected one of token vectors: name another folder"
+            )
+        for name in self.parameters:
+            if name not in KINDS[kind][1]:
+                raise UsageError(f"late: {name} has no effect: {self.index} is an index of kind {kind}")
+        return find_kind(kind).open(self.index, device=self.device)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters of an approximate search that are given."""
+        names = dict.fromkeys(name for _, names in KINDS.values() for name in names)
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    @cached_property
+    def encoder(self) -> TokenEncoder:
+        """The encoder that the index records, which encodes queries and adds documents."""
+        spec = self.opened.manifest.encoder
+        if self.model is None and spec.folder and not Path(spec.folder).is_dir():
+            raise SetupError(
+                f"{self.index} was made by the model in {spec.folder}, which is not there: name its folder as model"
+            )
+        return token_encoder_of(spec, self.model, device=self.device)
+
+    def query_vectors(self, queries: list[Query]) -> MultiVector:
+        """The token vectors of the queries; raises `InputError` where the index is of another encoder."""
+        self.opened.refuse_other_encoder(self.encoder.spec)
+        return self.encoder.encode_queries([query.text for query in queries])
+
+    def search_vectors(self, queries: list[Query], vectors: MultiVector, k: int) -> Run:
+        """The best `k` documents for each query by its token vectors, whoever made them."""
+        found = self.opened.search(vectors, k, **self.filters, **self.parameters)
+        rankings = [(query.id, ids, scores) for query, (ids, scores) in zip(queries, found, strict=True)]
+        return Run.from_rankings(rankings, name=self.label, score_kind=self.score_kind)
+
+    def retrieve(self, queries: list[Query], k: int) -> Run:
+        self.check_filters()
+        if not queries:
+            self.opened.refuse_other_encoder(self.encoder.spec)
+            return Run.from_rankings([], name=self.label, score_kind=self.score_kind)
+        return self.search_vectors(queries, self.query_vectors(queries), k)
