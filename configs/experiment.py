@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,14 +21,15 @@ from ..corpora import load_dataset
 from ..corpora.dataset import Dataset
 from ..errors import InputError, UsageError
 from ..eval import Evaluation, Measure, evaluate, mean_of_parts
-from ..eval.report import Report, make_report, with_judged, write_report
+from ..eval.explorer import DEPTH, make_explorer
+from ..eval.report import Report, counts_of, make_report, with_judged, write_report
 from ..eval.results_store import Result as StoredResult
 from ..eval.results_store import save_result
 from ..files import write_whole
 from ..index.manifest import library_versions
 from ..notices import collected_warnings
 from ..pipeline import Result, run_pipeline
-from ..records import Run
+from ..records import Run, TextSource
 from ..retrievers.indexed import Indexed
 from ..stage import Stage
 from .building import build_pipeline, check_stages
@@ -52,8 +54,11 @@ class System:
     index_bytes: int = 0
     tokens: int = 0
     artifacts: dict[str, str] = field(default_factory=dict)
-    #: The best documents of each query, for the report's explorer.
+    #: The best documents of each query (`part/query` where there are parts), and counts of what was cut or repaired.
     tops: list[Run] = field(default_factory=list)
+    made: Counter[str] = field(default_factory=Counter)
+    #: Where the texts of its documents are, by part.
+    texts: dict[str, TextSource] = field(default_factory=dict)
 
 
 @dataclass
@@ -107,6 +112,15 @@ def _report(config: Config, dataset: Dataset, systems: list[System], warnings: l
     queries = len(systems[0].evaluation)
     facts = {"dataset": dataset.id, "queries": f"{queries}", "seed": str(config.runtime.seed)}
     facts |= library_versions(("torch", "sentence-transformers"))
+    parts = dataset.parts or {"": dataset}
+    explorer = make_explorer(
+        [system.evaluation for system in systems],
+        {system.name: _joined(system.tops) for system in systems},
+        {part: data.qrels for part, data in parts.items() if data.qrels is not None},
+        systems[0].evaluation.measures[0],
+        query_texts=_query_texts(dataset),
+        documents={part: store for system in reversed(systems) for part, store in system.texts.items()},
+    )
     return make_report(
         [system.evaluation for system in systems],
         title=f"{config.name}: {dataset.id}",
@@ -115,8 +129,15 @@ def _report(config: Config, dataset: Dataset, systems: list[System], warnings: l
         warnings=[*(note for system in systems for note in system.notes), *warnings],
         facts=facts,
         query_texts=_query_texts(dataset),
+        made={system.name: system.made for system in systems},
+        explorer=explorer,
         seed=config.runtime.seed,
     )
+
+
+def _joined(runs: list[Run]) -> Run:
+    """The runs of a collection's parts as one; their queries have different names."""
+    return runs[0] if len(runs) == 1 else Run.from_rankings([(q, *row) for run in runs for q, row in run.items()])
 
 
 def _query_texts(dataset: Dataset) -> dict[str, str]:
@@ -160,6 +181,12 @@ def _run_system(
         prefix = f"{part}/" if part else ""
         system.notes += [f"{prefix}{name}: {note}" for note in [*_notes(pipeline, run), *told]]
         system.tokens += sum(int(run.provenance.get(what, 0)) for what in ("prompt_tokens", "new_tokens"))
+        if store := pipeline.texts() or (data if data.has_documents else None):
+            system.texts[part] = store
+        system.made.update(counts_of(run.provenance))
+        top = run.top(DEPTH)
+        named = [f"{prefix}{query_id}" for query_id in top]
+        system.tops.append(Run(named, top.offsets, top.doc_ids, top.scores, **top.facts(name=name)))
         system.index_bytes += _index_bytes(pipeline)
         system.artifacts |= {
             f"{prefix}{what}": of for stage in pipeline.walk() for what, of in stage.artifacts().items()

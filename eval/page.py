@@ -6,7 +6,8 @@ from html import escape
 
 import numpy as np
 
-from .page_parts import bullets, document, facts, table
+from .explorer_page import explorer_parts
+from .page_parts import asset, bullets, document, facts, table
 from .plots import differences_plot, means_plot, seconds_plot
 from .rendering import TEST_HEADER, mark, seconds_text, test_notes, tests_table
 from .report import Report, Row
@@ -34,8 +35,22 @@ def to_html(report: Report) -> str:
     timing = seconds_plot(report)
     if timing:
         parts += [f"<h2>{escape(str(report.main))} against seconds</h2>", timing]
+    parts += ["<h2>What the numbers are over</h2>", _account(report)]
+    scripts = []
+    if report.explorer is not None:
+        parts += explorer_parts(report.explorer, report.baseline)
+        scripts.append(asset("explorer.js"))
     parts += ["<h2>Hardest queries</h2>", _hardest(report), facts(report.facts)]
-    return document(report.title, parts)
+    return document(report.title, parts, *scripts)
+
+
+def _account(report: Report) -> str:
+    header, rows = report.account()
+    body = [
+        f'<tr><th scope="row">{escape(row.name)}</th>{"".join(f"<td>{count:,}</td>" for count in counts)}</tr>'
+        for row, counts in zip(report.rows, rows, strict=True)
+    ]
+    return table(["run", *header], body, "Queries that count, and what was left out, cut or repaired on the way")
 
 
 def _scores(report: Report) -> str:

@@ -150,6 +150,9 @@ def to_markdown(report: Report) -> str:
         ]
     notes = [*report.notes(), *test_notes(report), *(f"Warning: {line}" for line in report.warnings)]
     parts.append("\n".join(f"- {clean(line)}" for line in notes))
+    counts, numbers = report.account()
+    rows = [[clean(row.name), *map(str, line)] for row, line in zip(report.rows, numbers, strict=True)]
+    parts += ["## What the numbers are over", markdown_table(["run", *map(clean, counts)], rows)]
     if report.facts:
         parts.append("\n".join(f"- {clean(key)}: {clean(value)}" for key, value in report.facts.items()))
     return "\n\n".join(parts) + "\n"

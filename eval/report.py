@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import UsageError, suggest
 from .comparison import Comparison, Difference, compare
 from .evaluation import Evaluation
+from .explorer import Explorer
 from .grammar import parse_measures
 from .measure import Measure
 from .significance import Interval, bootstrap
@@ -28,6 +29,8 @@ class Row:
     evaluation: Evaluation
     intervals: dict[str, Interval]
     seconds: float | None = None
+    #: What the run's making counted: texts cut, documents without a text, answers repaired, and the like.
+    made: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -49,6 +52,7 @@ class Report:
     warnings: tuple[str, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)
     query_texts: dict[str, str] = field(default_factory=dict)
+    explorer: Explorer | None = None
 
     @property
     def main(self) -> Measure:
@@ -127,6 +131,17 @@ class Report:
             )
         return notes
 
+    def account(self) -> tuple[list[str], list[list[int]]]:
+        """What each run's numbers are over and what its making left out, cut or repaired: names of counts, a row of them a run.
+        Counts that are 0 for every run are left away, but for the first three.
+        """
+        told = [_COUNTS | dict.fromkeys(row.made, "") for row in self.rows]
+        names = list(dict.fromkeys(name for row in told for name in row))
+        table = [[(row.evaluation.counts | dict(row.made)).get(name, 0) for name in names] for row in self.rows]
+        kept = [i for i, name in enumerate(names) if i < 3 or any(row[i] for row in table)]
+        header = [_COUNTS.get(names[i], names[i].replace("_", " ")) for i in kept]
+        return header, [[row[i] for i in kept] for row in table]
+
     def to_dict(self) -> dict[str, Any]:
         """Everything but the per-query values, ready for JSON."""
         return {
@@ -147,9 +162,21 @@ class Report:
             "means": means,
             "intervals": {name: list(interval) for name, interval in row.intervals.items()},
             "counts": row.evaluation.counts,
+            "made": dict(row.made),
             "missing": list(row.evaluation.missing),
+            "unjudged": list(row.evaluation.unjudged),
             "seconds_per_query": row.seconds,
         }
+
+
+#: Counts of an evaluation as the account names them.
+_COUNTS = {
+    "evaluated": "judged queries",
+    "missing": "without results (count 0)",
+    "unjudged_queries": "queries without judgements (do not count)",
+    "dropped_rows": "their rows",
+    "no_relevant": "without a relevant document (0 for every run)",
+}
 
 
 def p_text(p: float | None) -> str:
@@ -181,12 +208,15 @@ def make_report(
     warnings: Iterable[str] = (),
     facts: Mapping[str, str] | None = None,
     query_texts: Mapping[str, str] | None = None,
+    made: Mapping[str, Mapping[str, int]] | None = None,
+    explorer: Explorer | None = None,
     **options: Any,
 ) -> Report:
     """Build a report. All evaluations must be of the same queries and measures; see `with_judged` for what to ask.
 
     `baseline` names the run that the others are compared with; the first one unless given. `seconds` are per query, by
-    run name. `options` go to `compare` (family, confidence, resamples, permutations, seed, hedges). Judged@k is shown
+    run name, and so is `made`: what the making of a run counted (`counts_of`). `explorer` shows queries one by one on the HTML
+    page. `options` go to `compare` (family, confidence, resamples, permutations, seed, hedges). Judged@k is shown
     but not tested: more judged documents are no merit.
     """
     evaluations = list(evaluations)
@@ -205,7 +235,8 @@ def make_report(
     for evaluation in evaluations:
         table = np.column_stack([evaluation.weighted(measure) for measure in evaluation.measures])
         intervals = dict(zip(map(str, evaluation.measures), bootstrap(table, **settings), strict=True))
-        rows.append(Row(evaluation, intervals, (seconds or {}).get(evaluation.name)))
+        row_made = (made or {}).get(evaluation.name, {})
+        rows.append(Row(evaluation, intervals, (seconds or {}).get(evaluation.name), row_made))
     return Report(
         title=title,
         rows=tuple(rows),
@@ -214,7 +245,21 @@ def make_report(
         warnings=tuple(dict.fromkeys(warnings)),
         facts=dict(facts or {}),
         query_texts=dict(query_texts or {}),
+        explorer=explorer,
     )
+
+
+#: Counts in a run's provenance that say what its making could not take whole.
+_MADE = ("truncated", "without_text", "failed_queries", "filtered_out", "queries_left_empty")
+
+
+def counts_of(provenance: Mapping[str, Any]) -> dict[str, int]:
+    """What a run's provenance counts as cut, missing, failed or repaired."""
+    return {
+        name: int(value)
+        for name, value in provenance.items()
+        if (name in _MADE or name.startswith("repaired")) and isinstance(value, int) and not isinstance(value, bool)
+    }
 
 
 def write_report(report: Report, path: str | Path) -> None:
