@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 
 import numpy as np
 import pytest
@@ -107,6 +108,42 @@ def test_our_sum_is_the_papers_two_terms():
         weights = rng.random(60)
         ours = importance(Retrievals.of([("q", items, utilities)]), weights, k)
         assert ours == pytest.approx(papers_gradient(utilities, weights, k), abs=1e-12)
+
+
+#: ragbooster 0.1.1 (Rust): learn_importance(…, K 2, learning rate .5, 3 epochs), alone and in three groups; 2026-11-29.
+RAGBOOSTER = [
+    0.4750954415817314,
+    0.49806686030611913,
+    0.5707818980991517,
+    0.5156444007070885,
+    0.7248668659075141,
+    0.5688981484782163,
+    0.5614971732183092,
+    0.7177124899768347,
+]
+RAGBOOSTER_GROUPS = [
+    0.5138653692246059,
+    0.5138653692246059,
+    0.5138653692246059,
+    0.6002819774873335,
+    0.6002819774873335,
+    0.6002819774873335,
+    0.6411787538176836,
+    0.6411787538176836,
+]
+
+
+def test_learned_weights_equal_ragboosters():
+    """Golden values of the authors' own package, 1e-12. Items are numbers there."""
+    rng = random.Random(11)
+    rows = [(rng.sample(range(8), 5), [rng.choice([0.0, 1.0]) for _ in range(5)]) for _ in range(6)]
+    retrievals = Retrievals.of([(f"q{q}", list(map(str, items)), values) for q, (items, values) in enumerate(rows)])
+    order = [int(name) for name in retrievals.names]
+    learned = learn_weights(retrievals, 2, epochs=3, learning_rate=0.5)
+    assert learned == pytest.approx(np.array(RAGBOOSTER)[order], abs=1e-12)
+    groups = np.array([0, 0, 0, 1, 1, 1, 2, 2])[order]
+    grouped = learn_weights(retrievals, 2, groups=groups, epochs=3, learning_rate=0.5)
+    assert grouped == pytest.approx(np.array(RAGBOOSTER_GROUPS)[order], abs=1e-12)
 
 
 @pytest.mark.parametrize("epsilon", [0.3, 0.01, 1e-4])
