@@ -76,15 +76,14 @@ def sort_descending(rows: Any, scores: Any, ranks: Any, best_rows: Any, best_sco
         least, most = min(least, scores[i]), max(most, scores[i])
     width = (most - least) / (_BUCKETS - 1)
     per_score = 1 / width if width > 0 else 0.0
-    starts = np.zeros(_BUCKETS + 1, np.int64)
-    buckets = np.empty(n, np.int64)
+    starts, buckets = np.zeros(_BUCKETS + 1, np.int32), np.empty(n, np.int32)
     for i in range(n):
         bucket: Any = min(_BUCKETS - 1, np.int64((most - scores[i]) * per_score))
         buckets[i] = bucket
         starts[bucket + 1] += 1
     for i in range(_BUCKETS):
         starts[i + 1] += starts[i]
-    order = np.empty(n, np.int64)
+    order = np.empty(n, np.int32)
     places = starts[:-1].copy()
     for i in range(n):
         order[places[buckets[i]]] = i

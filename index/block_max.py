@@ -15,6 +15,13 @@ from .postings import Postings
 #: Results that are held at a time.
 _RESULTS = 1 << 20
 
+#: Bits of a factor: 24 of the query's weight times 8 of the step.
+_IMPACT_BITS = 32
+
+#: w - w / (1 + x) in float32 is a multiple of 2^-26 times the power of two above w: where w / (1 + x) is below w / 4, and has
+#: smaller bits, the difference is above w / 2, and is rounded to larger ones.
+_COUNT_BITS = 26
+
 #: The inverse of a norm is at most this: k1 = 0 makes norms 0.
 _LARGEST_INVERSE = np.float32(1e30)
 
@@ -83,22 +90,33 @@ def search(
         factors, inverses = queries.weights.astype(np.float64) * postings.step, np.zeros(256, np.float32)
     else:
         factors, inverses = weighting.factors(postings, queries.ids, queries.weights), weighting.inverses(postings)
+    bounds = factors if weighting else factors * postings.largest[queries.ids]
     if approx:
-        bounds = factors if weighting else factors * postings.largest[queries.ids]
         kept &= _strong(bounds * kept, queries.indptr, approx)
     indptr = np.concatenate([[0], np.cumsum(kept)])[queries.indptr]
+    slots, factors, bounds = slots[kept].astype(np.int64), factors[kept], bounds[kept]
+    if postings.storage != "float32":
+        order = _order(factors, bounds, indptr, _COUNT_BITS if weighting else _IMPACT_BITS)
+        slots, factors = slots[order], factors[order]
     allowed = np.zeros(0, bool) if mask is None else mask
     ranks = np.zeros(0, np.int32) if ranks is None else ranks
-    return _searched(
-        postings,
-        indptr,
-        slots[kept].astype(np.int64),
-        factors[kept],
-        inverses,
-        min(k, postings.documents),
-        allowed,
-        ranks,
-    )
+    k = min(k, postings.documents)
+    return _searched(postings, indptr, slots, factors, inverses, k, allowed, ranks)
+
+
+def _order(factors: np.ndarray, bounds: np.ndarray, indptr: np.ndarray, bits: int) -> np.ndarray:
+    """The order in which terms are added: of each query those with large bounds first, so that its threshold soon tells.
+
+    That is allowed where all sums are exact, and do not depend on the order: all scores of a term are multiples of
+    2^-bits times the power of two above its factor, and 53 bits must reach from the least of these to the largest sum.
+    The other queries keep their terms ascending.
+    """
+    query = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    sums, least = np.zeros(len(indptr)), np.full(len(indptr), np.inf)
+    np.add.at(sums, query, bounds)
+    np.minimum.at(least, query, np.ldexp(1.0, np.frexp(factors)[1] - bits))
+    exact = sums < 2.0**52 * least
+    return np.lexsort((np.where(exact[query], -bounds, 0.0), query))
 
 
 def _strong(bounds: np.ndarray, indptr: np.ndarray, approx: float) -> np.ndarray:
@@ -128,6 +146,8 @@ def _searched(
         if postings.payload == "impact":
             search_impacts(lists, batch, slots, factors, k, documents, allowed, ranks, rows, scores, found)
         else:
-            search_counts(lists, batch, slots, factors, inverses, k, documents, allowed, ranks, rows, scores, found)
+            search_counts(
+                lists, batch, slots, factors, inverses, *postings.length_span, k, documents, allowed, ranks, rows, scores, found
+            )  # fmt: skip
         for i, count in enumerate(found.tolist()):
             yield scores[i, :count], rows[i, :count]

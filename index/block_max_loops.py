@@ -25,11 +25,41 @@ _BELOW = 1 - 2.0**-21
 #: Bounds are sums in another order than scores: they may be smaller by this much.
 ABOVE = 1 + 1e-9
 
-#: Sums that are compared with the threshold at once.
-_STRIDE = 64
+#: Sums that are compared with the threshold before any of them is looked at: first so many, then those of a register.
+_STRIDE, _LANES = 64, 8
+
+#: Sums that are looked at before the first of them can end the look.
+_PIECE = 256
+
+#: Postings that are worth asking first whether any sum can still reach the threshold.
+WORTH_ASKING = 512
 
 #: The smallest score, and the threshold before there are k candidates.
 TINY = 5e-324
+
+
+@compiled
+def look_ahead(bounds: Any, slots: Any, segments: Any, r: int, rest: Any, left: Any) -> None:
+    """Fill `rest` and `left` (t + 1,): what terms from each on can still add in range `r`, and how many postings they have
+    there, as far as those are frequent terms.
+    """
+    rest[len(slots)], left[len(slots)] = 0.0, 0
+    for t in range(len(slots) - 1, -1, -1):
+        rest[t] = rest[t + 1] + bounds[t, r]
+        size = np.int64(segments[slots[t], r + 1]) - np.int64(segments[slots[t], r]) if slots[t] >= 0 else 0
+        left[t] = left[t + 1] + size
+
+
+@compiled
+def none_reaches(sums: Any, limit: float) -> Any:
+    """Whether all sums are below `limit`."""
+    for begin in range(0, len(sums), _PIECE):
+        some = 0
+        for i in range(np.uint64(begin), np.uint64(begin + _PIECE)):
+            some += sums[i] >= limit
+        if some:
+            return False
+    return True
 
 
 @compiled
@@ -39,18 +69,24 @@ def take_range(
 ) -> Any:  # fmt: skip
     """Make candidates of the sums that reach `floor`, clear the sums, and return the new floor.
 
-    `first` is the row of the first sum, `largest` no less than any score, `allowed` (documents,) bool may be empty.
+    `first` is the row of the first sum, `largest` no less than any score, `allowed` (documents,) bool may be empty. Of
+    `rows` and `scores` the place after the last candidate may be written.
     """
     before = found = state[0]
     for begin in range(0, len(sums), _STRIDE):
         some = 0
-        for i in range(begin, begin + _STRIDE):
-            some += sums[np.uint64(i)] >= floor
-        if some:
-            for i in range(begin, begin + _STRIDE):
-                if sums[i] >= floor and (not len(allowed) or allowed[first + i]):
-                    rows[found], scores[found] = first + i, sums[i]
-                    found += 1
+        for i in range(np.uint64(begin), np.uint64(begin + _STRIDE)):
+            some += sums[i] >= floor
+        if not some:
+            continue
+        for start in range(begin, begin + _STRIDE, _LANES):
+            some = 0
+            for i in range(np.uint64(start), np.uint64(start + _LANES)):
+                some += sums[i] >= floor
+            if some:
+                for i in range(np.uint64(start), np.uint64(start + _LANES)):
+                    rows[found], scores[found] = np.uint64(first) + i, sums[i]
+                    found += sums[i] >= floor and (not len(allowed) or allowed[np.uint64(first) + i])
     sums[:] = 0
     if found == before:
         return floor
@@ -71,9 +107,9 @@ def settle(
 ) -> int:  # fmt: skip
     """Order the best candidates (`best.py`); with `single` their scores are rounded to float32 first."""
     kept = 0
-    for i in range(state[0]):
-        if scores[i] >= floor:
-            rows[kept], scores[kept] = rows[i], np.float64(np.float32(scores[i])) if single else scores[i]
-            kept += 1
+    for i in range(np.uint64(state[0])):
+        score = scores[i]
+        rows[kept], scores[kept] = rows[i], np.float64(np.float32(score)) if single else score
+        kept += score >= floor
     count: int = sort_descending(rows[:kept], scores[:kept], ranks, best_rows, best_scores)
     return count

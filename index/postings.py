@@ -125,6 +125,12 @@ class Postings:
         return cls(folder, Lists(**arrays), _mapped(folder / "frequencies.npy"), **known)
 
     @cached_property
+    def length_span(self) -> tuple[int, int]:
+        """The shortest and the longest document's length byte."""
+        lengths = self.lists.lengths
+        return int(lengths.min(initial=255)), int(lengths.max(initial=0))
+
+    @cached_property
     def largest(self) -> np.ndarray:
         """The largest stored weight of each term (terms,), 0 of one that no document has."""
         lists = self.lists
