@@ -17,7 +17,7 @@ from .scoring import judgements
 
 if TYPE_CHECKING:
     from ..eval.importance import Retrievals
-    from ..eval.pruning import Answers, Pruned
+    from ..eval.pruning import Answers, Pruned, Worth
     from ..records import Run
 
 logger = logging.getLogger("cribble")
@@ -46,6 +46,23 @@ class Files:
     reweighted: Path | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """What was retrieved and is worth what; RAG answers or a run beside it."""
+
+    retrievals: Retrievals
+    answers: Answers | None
+    run: Run | None
+
+    def worth(self, queries: np.ndarray, k: int, weights: np.ndarray | None = None) -> Worth:
+        """How much the queries at these positions are worth without some items."""
+        from ..eval.pruning import answer_worth, retrieval_worth
+
+        if self.answers is not None:
+            return answer_worth(self.answers.select(queries), k, weights)
+        return retrieval_worth(self.retrievals.select(queries), k)
+
+
 def importance_of(
     file: Path,
     dataset: str | None,
@@ -60,51 +77,49 @@ def importance_of(
     """Learn weights of a run's documents by its judgements, or of the items of RAG answers (a .jsonl file without
     judgements), tune a threshold, and report what pruning is worth on queries that were not learned from."""
     from ..eval.importance import importance, learn_weights
-    from ..eval.pruning import answer_worth, prune, read_answers, retrieval_worth, run_utilities, sources_of
+    from ..eval.pruning import prune, sources_of
 
     if not 0 <= learning.holdout < 1:
         raise UsageError(f"--holdout {learning.holdout}: expected a share from 0 to less than 1")
-    answers = run = None
-    if dataset is None and qrels is None:
-        if files.pruned or files.reweighted:
-            raise UsageError("--pruned and --reweighted are for runs: answers have no run to write")
-        answers = read_answers(file)
-        everything = answers.retrievals
-    else:
-        judged, _, exclude = judgements(dataset, qrels, None)
-        run = read_run(file).drop(exclude)
-        everything = run_utilities(run, judged, gain=gain, depth=depth)
+    task = _read(file, dataset, qrels, files, gain, depth)
+    everything, k = task.retrievals, learning.k
     learned_on, held_out = _split(everything, learning)
     part = everything.select(learned_on)
     names = sources_of(everything.names, learning.sources) if learning.sources else list(everything.names)
     sources, groups = np.unique(np.array(names), return_inverse=True)
     weights = learn_weights(
         part,
-        learning.k,
+        k,
         groups=groups if learning.sources else None,
         epochs=learning.epochs,
         learning_rate=learning.learning_rate,
         epsilon=learning.epsilon,
     )
-    values = importance(part, weights, learning.k, epsilon=learning.epsilon)
-    seen = np.isin(groups, groups[part.item])
-
-    def worth(queries: np.ndarray) -> Any:
-        if answers is not None:
-            return answer_worth(_selected(answers, queries), learning.k)
-        return retrieval_worth(everything.select(queries), learning.k)
-
-    pruned = prune(weights, seen, worth(learned_on))
-    report = worth(held_out) if len(held_out) else worth(learned_on)
-    before, after = report(np.ones(len(weights), bool)), report(pruned.kept)
+    values = importance(part, weights, k, epsilon=learning.epsilon)
+    pruned = prune(weights, np.isin(groups, groups[part.item]), task.worth(learned_on, k))
+    told = held_out if len(held_out) else learned_on
     if not len(held_out):
         logger.warning("--holdout 0: what pruning is worth is told of the queries that it was learned from")
-    _write(files, everything, names, weights, values, pruned, run)
-    results = _results(part, everything, sources, groups, weights, values, pruned, before, after, len(held_out))
-    if answers is not None:
-        weighted = answer_worth(_selected(answers, held_out if len(held_out) else learned_on), learning.k, weights)
-        results["weighted_votes"] = float(weighted(np.ones(len(weights), bool)).mean())
+    all_there, worth = np.ones(len(weights), bool), task.worth(told, k)
+    _write(files, everything, names, weights, values, pruned, task.run)
+    results = _results(everything, sources, groups, weights, pruned, worth(all_there), worth(pruned.kept))
+    results |= {"learned_from": len(part), "held_out": len(held_out), "most_important": float(values.max())}
+    if task.answers is not None:
+        results["weighted_votes"] = float(task.worth(told, k, weights)(all_there).mean())
     return Answer(results, _tables(results, sources, groups, weights, values, top), [str(files.out)])
+
+
+def _read(file: Path, dataset: str | None, qrels: Path | None, files: Files, gain: str, depth: int) -> _Task:
+    from ..eval.pruning import read_answers, run_utilities
+
+    if dataset is None and qrels is None:
+        if files.pruned or files.reweighted:
+            raise UsageError("--pruned and --reweighted are for runs: answers have no run to write")
+        answers = read_answers(file)
+        return _Task(answers.retrievals, answers, None)
+    judged, _, exclude = judgements(dataset, qrels, None)
+    run = read_run(file).drop(exclude)
+    return _Task(run_utilities(run, judged, gain=gain, depth=depth), None, run)
 
 
 def _split(everything: Retrievals, learning: Learning) -> tuple[np.ndarray, np.ndarray]:
@@ -116,48 +131,29 @@ def _split(everything: Retrievals, learning: Learning) -> tuple[np.ndarray, np.n
     return np.sort(order[out:]), np.sort(order[:out])
 
 
-def _selected(answers: Answers, queries: np.ndarray) -> Answers:
-    from ..eval.pruning import Answers as Chosen
-
-    offsets = answers.retrievals.offsets
-    rows = [row for q in queries for row in range(int(offsets[q]), int(offsets[q + 1]))]
-    return Chosen(
-        answers.retrievals.select(queries),
-        tuple(answers.said[row] for row in rows),
-        tuple(answers.right[q] for q in queries),
-    )
-
-
 def _results(
-    part: Retrievals,
     everything: Retrievals,
     sources: np.ndarray,
     groups: np.ndarray,
     weights: np.ndarray,
-    values: np.ndarray,
     pruned: Pruned,
     before: np.ndarray,
     after: np.ndarray,
-    held_out: int,
 ) -> dict[str, Any]:
     from ..eval.significance import bootstrap
 
     low, high = bootstrap(after - before)[0]
-    kept_sources = np.unique(groups[pruned.kept])
     return {
         "queries": len(everything),
-        "learned_from": len(part),
-        "held_out": held_out,
         "items": len(everything.names),
         "sources": len(sources),
         "threshold": pruned.threshold,
         "percentile": pruned.percentile,
         "kept_items": int(pruned.kept.sum()),
-        "kept_sources": len(kept_sources),
+        "kept_sources": len(np.unique(groups[pruned.kept])),
         "validation": {"before": pruned.before, "after": pruned.after},
         "report": {"before": float(before.mean()), "after": float(after.mean()), "interval": [low, high]},
         "mean_weight": float(weights.mean()),
-        "most_important": float(values.max()),
     }
 
 

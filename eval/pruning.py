@@ -29,6 +29,12 @@ class Answers:
     said: tuple[str, ...]
     right: tuple[frozenset[str], ...]
 
+    def select(self, queries: Sequence[int] | np.ndarray) -> Answers:
+        """Only these queries, by position."""
+        offsets = self.retrievals.offsets
+        said = tuple(answer for q in queries for answer in self.said[int(offsets[q]) : int(offsets[q + 1])])
+        return Answers(self.retrievals.select(queries), said, tuple(self.right[q] for q in queries))
+
 
 #: The worth of queries if only the items of a mask (items,) bool are there: (q,) float64.
 Worth = Callable[[np.ndarray], np.ndarray]
