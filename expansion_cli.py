@@ -16,7 +16,9 @@ def add_expand(app: typer.Typer) -> None:
     @app.command()
     def expand(
         dataset: Annotated[str, typer.Argument(help="Dataset whose documents are expanded.")],
-        model: Annotated[str, typer.Option(help="T5 that writes queries: castorini/doc2query-t5-base-msmarco, or a folder.")],
+        model: Annotated[
+            str, typer.Option(help="T5 that writes queries: castorini/doc2query-t5-base-msmarco, or a folder.")
+        ],
         out: Annotated[Path, typer.Option(help="BEIR folder to write.")],
         queries: Annotated[int, typer.Option(help="Queries a document.")] = 40,
         seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 42,

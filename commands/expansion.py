@@ -67,7 +67,9 @@ def expand_folder(data: Dataset, expander: Expander, out: Path, *, overwrite: bo
 def _begin(out: Path, record: dict[str, Any], *, overwrite: bool) -> None:
     strange = sorted(set(os.listdir(out)) - {_RECORD, _PART, _WHOLE, "queries.jsonl", "qrels", "lock"})
     if strange:
-        raise SetupError(f"{out}: the folder holds other files ({', '.join(strange[:3])}): choose an empty or new folder")
+        raise SetupError(
+            f"{out}: the folder holds other files ({', '.join(strange[:3])}): choose an empty or new folder"
+        )
     if overwrite:
         for name in (_RECORD, _PART, _WHOLE):
             (out / name).unlink(missing_ok=True)
@@ -75,7 +77,11 @@ def _begin(out: Path, record: dict[str, Any], *, overwrite: bool) -> None:
         raise SetupError(f"{out}: an expanded corpus is here already: use it, choose another folder, or overwrite")
     if (out / _RECORD).exists():
         there = json.loads((out / _RECORD).read_text())
-        lines = [f"{k}: {v!r} asked for, {there.get(k)!r} there" for k, v in record.items() if there.get(k) != v and k != "folder"]
+        lines = [
+            f"{k}: {v!r} asked for, {there.get(k)!r} there"
+            for k, v in record.items()
+            if there.get(k) != v and k != "folder"
+        ]
         if lines:
             raise SetupError(
                 f"{out}: an interrupted expansion of another kind is here ({'; '.join(lines)}): repeat its options to go on "

@@ -171,10 +171,9 @@ class SeismicIndex:
         The `query_cut` largest terms of a query choose the lists; a cluster of documents is looked at if its summary
         promises more than `heap_factor` of the k-th score so far: 0 looks at all, 1 and more at few.
         """
-        if k < 1 or query_cut < 1 or not heap_factor >= 0:
-            raise UsageError(
-                f"seismic: k={k}, query_cut={query_cut}, heap_factor={heap_factor}: expected at least 1, 1 and 0"
-            )
+        for name, value, least in (("k", k, 1), ("query_cut", query_cut, 1), ("heap_factor", heap_factor, 0)):
+            if not value >= least:
+                raise UsageError(f"{name} is {value}, expected at least {least}")
         if queries.terms != self.terms:
             raise InputError(
                 f"{self.path}: queries have a vocabulary of {queries.terms:,} terms, the index {self.terms:,}: use its encoder"

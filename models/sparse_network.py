@@ -190,10 +190,9 @@ class SparseNetwork:
 
     @cached_property
     def vocabulary(self) -> str:
-        """SHA-256, 16 hex digits, of the document side's tokens and their ids."""
-        tokenizer = self.documents.model.tokenizer
-        if tokenizer is None:
-            tokenizer = self.queries.model.tokenizer
+        """SHA-256, 16 hex digits, of the tokens and their ids: the documents' side's, or the queries' where that reads pictures."""
+        firsts = [self.chains[task][0] for task in ("document", "query")]
+        tokenizer = next((t for first in firsts if (t := getattr(first, "tokenizer", None)) is not None), None)
         if tokenizer is None:
             raise InputError(f"the model {self.checkpoint.name} has no tokenizer, so its terms have no names")
         return vocabulary_digest(tokenizer)

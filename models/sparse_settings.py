@@ -133,7 +133,9 @@ def settle(given: SparseSettings, card: SparseCard) -> SparseSettings:
     if given.quantise not in (None, "none"):
         chosen["quantise"] = card.settings.quantise if given.quantise == "card" else given.quantise
         if chosen["quantise"] is None:
-            raise UsageError(f"quantise=card: no card of {card.name} has a rule: name one of naver, pyserini, or a factor")
+            raise UsageError(
+                f"quantise=card: no card of {card.name} has a rule: name one of naver, pyserini, or a factor"
+            )
     return SparseSettings(**chosen)
 
 

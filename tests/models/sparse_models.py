@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from cribble.tests.models.conftest import train_tokenizer
@@ -37,6 +38,14 @@ def save_mlm(folder: Path, kind: str = "bert", *, seed: int = 7, width: int = 32
             parameter.normal_(-0.02 if parameter.ndim == 1 else 0, 0.3)
     model.save_pretrained(folder)
     return folder
+
+
+def save_mlm_pair(folder: Path) -> tuple[str, str]:
+    """Two masked language models over one vocabulary. (Tokenizers trained twice differ in the order of equal counts.)"""
+    one, two = save_mlm(folder / "mlm"), save_mlm(folder / "mlm-other", seed=9)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(one / file, two / file)
+    return str(one), str(two)
 
 
 def save_splade(folder: Path, kind: str = "bert", *, pooling: str = "max", activation: str = "relu") -> Path:

@@ -17,7 +17,9 @@ from cribble.registry import entries, find, make, option_names
 from cribble.rerankers.maxsim import MaxSim
 from cribble.retrievers.bm25 import BM25
 from cribble.retrievers.dense import DenseRetriever
+from cribble.retrievers.sparse import SparseRetriever
 from cribble.tests.models.conftest import save_encoder
+from cribble.tests.models.sparse_models import save_mlm_pair
 from cribble.tests.rerankers.conftest import save_model
 from cribble.tests.retrievers.adapters import save_adapter
 from cribble.tests.stage.flips import COST, COSTS, RAISES, Flip
@@ -65,6 +67,18 @@ FLIPS: dict[str, dict[str, Flip]] = LLM_FLIPS | {
         **_FILTERS,
         # What they do to approximate indexes is in tests/index/test_ann_search.py.
         **{name: Flip(3, RAISES, f"{name} has no effect: .* is searched exactly") for name in _APPROXIMATE},
+    },
+    "sparse": {
+        "index": Flip(world_value("other_sparse")),
+        "k": Flip(2),
+        "model": Flip(world_value("other_mlm"), RAISES, r"made by another encoder"),
+        "query_model": Flip(world_value("other_mlm")),
+        "query_terms": Flip(2),
+        "device": Flip("cuda", RAISES, _NO_GPU),
+        "approx": Flip(0.95),
+        # What they do to an index of kind seismic is in tests/retrievers/test_sparse.py.
+        **{name: Flip(3, RAISES, f"{name} has no effect: .* of kind inverted") for name in ("query_cut", "heap_factor")},
+        **_FILTERS,
     },
     "dense-prf": {
         "of": Flip(world_value("other_dense_stage")),
@@ -166,6 +180,9 @@ class World:
         self.other_bm25 = str(BM25.build(other, folder / "bm25-other").index)
         self.dense = str(DenseRetriever.build(self.data, folder / "dense", model=self.encoder, device="cpu").index)
         self.other_dense = str(DenseRetriever.build(other, folder / "dense-other", model=self.encoder).index)
+        self.mlm, self.other_mlm = save_mlm_pair(folder)
+        self.sparse = str(SparseRetriever.build(self.data, folder / "sparse", model=self.mlm, device="cpu").index)
+        self.other_sparse = str(SparseRetriever.build(other, folder / "sparse-other", model=self.mlm).index)
         self.dense_stage = DenseRetriever(self.dense, device="cpu")
         self.other_dense_stage = DenseRetriever(self.other_dense, device="cpu")
         spec = self.dense_stage.opened.manifest.encoder
@@ -191,6 +208,7 @@ class World:
         base = {
             "bm25": {"index": self.bm25},
             "dense": {"index": self.dense, "device": "cpu"},
+            "sparse": {"index": self.sparse, "device": "cpu"},
             "dense-prf": {"of": self.dense_stage},
             "reranker-feedback": {"of": self.dense_stage, "reranker": self.reranker},
             "cosine-adapter": {"of": self.dense_stage, "adapter": self.adapter},
