@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import InputError, SetupError, UsageError, suggest
 from ..index.manifest import read_manifest
+from ..index.muvera_options import OPTIONS
 from ..index.opening import find_kind
 from ..models.multivector_options import TOKEN_ENCODING, located, make_token_encoder, token_encoder_of
 from ..records import Query, Run
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from ..vectors import MultiVector
 
 #: Kinds of index: the options of building each that others lack, and what a search takes besides filters.
-KINDS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {"multivector-exact": ({}, ())}
+KINDS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "multivector-exact": ({}, ()),
+    "muvera": (OPTIONS, ("candidates", "nprobe", "ef")),
+}
 
 
 @register("late")
@@ -36,6 +40,9 @@ class LateRetriever(Indexed, Retriever):
     the index records, and another is refused. A checkpoint that was trained for late interaction (Stanford's, PyLate's,
     sentence-transformers' formats) gives the vectors that it was trained for, any other encoder its token states: without
     a model those of the embedded all-MiniLM-L6-v2. `device` is auto, cpu or cuda. The best `k` documents are found.
+
+    Of a `muvera` index the `candidates` that its encodings propose are scored exactly (2 · k, at least 256); `nprobe` and
+    `ef` are those of the structure that searches the encodings. An exact index refuses all three.
     """
 
     index: str | Path
@@ -45,6 +52,9 @@ class LateRetriever(Indexed, Retriever):
     allow: Ids = None
     deny: Ids = None
     where: str | None = None
+    candidates: int | None = None
+    nprobe: int | None = None
+    ef: int | None = None
     score_kind: str = field(default="maxsim", init=False)
     index_kinds: ClassVar[tuple[str, ...]] = tuple(KINDS)
     build_options: ClassVar[Mapping[str, Any]] = {

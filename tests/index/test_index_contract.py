@@ -15,6 +15,7 @@ from cribble.tests.index.binary_builds import build_coded
 from cribble.tests.index.builds import build_flat, build_kind, encode_texts, make_documents
 from cribble.tests.index.sparse_builds import SPEC as SPARSE_SPEC
 from cribble.tests.index.sparse_builds import build_inverted, encode_sparse
+from cribble.tests.index.token_builds import build_exact, build_muvera, encode_tokens
 from cribble.vectors import Sparse
 
 
@@ -77,6 +78,8 @@ BUILDERS = {
     "bm25-inverted": (build_bm25, list, "numba"),
     "lucene-impact": (build_impact, encode_impacts, "pyserini"),
     "inverted": (build_inverted, encode_sparse, "numba"),
+    "multivector-exact": (build_exact, encode_tokens, "numba"),
+    "muvera": (build_muvera, encode_tokens, "faiss"),  # so few documents are all candidates
     "seismic": (build_seismic, encode_sparse, "seismic"),
     "ivf-flat": approximate("ivf-flat", _VERIFIED | {"nprobe": 9}, nlist=3),
     "hnsw": approximate("hnsw", _VERIFIED),
@@ -107,7 +110,7 @@ ODD = [
 
 
 #: Kinds that go through all tests; the others differ from these in FAISS's structure only.
-THOROUGH = ("flat", "lucene", "bm25-inverted", "inverted", "hnsw", "ivf-pq", "two-level", "itq", "bebr")
+THOROUGH = ("flat", "lucene", "bm25-inverted", "inverted", "multivector-exact", "hnsw", "ivf-pq", "two-level", "itq", "bebr")
 FOR_ALL = ("test_results_are_a_run", "test_allow_filters_before_the_cut")
 
 
