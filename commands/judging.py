@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,8 +76,8 @@ def judge(
         planned = plan_judging(pairs, queries, data, chosen, runner)
         return Answer(planned, [Table(list(planned), [[f"{value:,}" for value in planned.values()]])])
     start = time.perf_counter()
-    book = Ledger.at(ledger) if ledger != "off" and runner.remembered else None
-    judged = judge_pairs(pairs, queries, data, chosen, runner, ledger=book, max_failure_rate=max_failure_rate)
+    with Ledger.at(ledger) if ledger != "off" and runner.remembered else nullcontext() as book:
+        judged = judge_pairs(pairs, queries, data, chosen, runner, ledger=book, max_failure_rate=max_failure_rate)
     labels = judged.qrels(name=str(out))
     judgements = filled(human, labels) if wanted.fill and human else labels
     judgements.write(out)
@@ -135,6 +136,8 @@ def _told(judged: Judged, labels: Qrels, out: Path, seconds: float) -> Answer:
             ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none failed",
             judged.counts["missing_texts"],
         )
+    if judged.counts["cut_documents"]:
+        logger.warning("%d of %d documents were cut to fit", judged.counts["cut_documents"], judged.counts["pairs"])
     shown = ", ".join(f"{count:,} of label {label}" for label, count in sorted(by_label.items()))
     line = f"{out}: {labels.num_rows:,} machine labels ({shown}), {judged.counts['calls']:,} calls, {seconds:.1f} s"
     return Answer(results, lines=[line])

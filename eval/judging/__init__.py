@@ -25,7 +25,8 @@ Grading = Generator[list[GenerateCall], list[Reply | Failure], "Verdict"]
 @dataclass(frozen=True)
 class Verdict:
     """What a grader made of a pair. `label` is None where no answer could be read. `votes` are the labels that were read,
-    `failures` the kinds of what could not be (`parsing.KINDS`), `repairs` what went another way than planned."""
+    `failures` the kinds of what could not be (`parsing.KINDS`), `repairs` what went
+    another way than planned (`cut_documents`, `default_roles`)."""
 
     label: int | None
     votes: tuple[int, ...] = ()

@@ -46,10 +46,11 @@ def prompt_of(
     reserve: int,
     words: int | None,
     instruction: str | None = None,
-) -> Prompt:
-    """The prompt about one pair, with the document cut until `reserve` tokens are free for the answer."""
-    prompt, _ = shrink(template, query.text, [document], (), tokens, reserve, instruction=instruction, words=words)
-    return prompt
+) -> tuple[Prompt, bool]:
+    """The prompt about one pair, with the document cut until `reserve` tokens are free for the answer; and whether it was
+    cut, by that or by `words`."""
+    prompt, shrunk = shrink(template, query.text, [document], (), tokens, reserve, instruction=instruction, words=words)
+    return prompt, bool(shrunk) or (words is not None and template.document.longest(document) > words)
 
 
 def call_of(

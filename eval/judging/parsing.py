@@ -25,8 +25,10 @@ def read_label(text: str, *, bare: bool = False, finish: str = "stop") -> int | 
     """The label that `text` declares by `final score: N`, or one of `KINDS`.
 
     A text that is a number and nothing else counts; with `bare` also one whose last line is. Several declarations must
-    agree. `finish` length means that the text was cut: a score is read only where a line came after it.
+    agree. What a model thought before `</think>` does not count. `finish` length means that the text was cut: a score is
+    read only where a line came after it.
     """
+    text = text.rpartition("</think>")[2]
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return "cut" if finish == "length" else "no_score"

@@ -73,7 +73,7 @@ class Umbrela(Grader):
         _ = self._examples
 
     def grade(self, query: Query, document: Document, tokens: Tokens) -> Grading:
-        prompt = prompt_of(
+        prompt, cut = prompt_of(
             self.shown, query, document, tokens,
             reserve=self.max_tokens, words=self.words, instruction=self._examples,
         )  # fmt: skip
@@ -85,7 +85,7 @@ class Umbrela(Grader):
             for i in range(self.samples)
         ]  # fmt: skip
         labels, failures = labels_of(replies, bare=self._bare)
-        return Verdict(vote(labels, self.vote), labels, failures)
+        return Verdict(vote(labels, self.vote), labels, failures, ("cut_documents",) if cut else ())
 
 
 def examples_text(path: Path) -> str:

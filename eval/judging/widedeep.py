@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...errors import UsageError
-from ...models.calls import Failure, Reply, Tokens
+from ...models.calls import Failure, GenerateCall, Reply, Tokens
 from ...records import Document, Query
 from ...registry import register
 from . import Grader, Grading, Verdict
@@ -51,50 +51,63 @@ class WideDeep(Grader):
             raise UsageError(f"widedeep: words is {self.words}, expected at least 1")
 
     def grade(self, query: Query, document: Document, tokens: Tokens) -> Grading:
-        def asked(step: str, instructions: Sequence[str], answers: Sequence[str] = ()) -> list:
-            template = load_prompt("widedeep", step)
-            prompts = [
-                prompt_of(
-                    template, query, document, tokens,
-                    reserve=self.max_tokens, words=self.words, instruction=instruction,
-                )
-                for instruction in instructions
-            ]  # fmt: skip
-            return [
-                call_of(
-                    prompt, query, document,
-                    max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed + i if self.temperature else 0,
-                    answers=answers,
-                )
-                for i, prompt in enumerate(prompts)
-            ]  # fmt: skip
+        repairs: set[str] = set()
 
-        repairs: tuple[str, ...] = ()
+        def asked(step: str, instructions: Sequence[str], answers: Sequence[str] = ()) -> list[GenerateCall]:
+            calls, cut = self._calls(step, query, document, tokens, instructions, answers)
+            repairs.update({"cut_documents"} if cut else ())
+            return calls
+
         if isinstance(self.roles, int):
             (proposal,) = yield asked("roles", [str(self.roles)])
             roles = proposed_roles(proposal, self.roles)
             if not roles:
-                roles, repairs = list(DEFAULT_ROLES), ("default_roles",)
+                roles = list(DEFAULT_ROLES)
+                repairs.add("default_roles")
         else:
             roles = list(self.roles)
         reviews = yield asked("review", roles)
-        heard = [
-            (role, reply.text.strip()) for role, reply in zip(roles, reviews, strict=True) if isinstance(reply, Reply)
-        ]
+        heard = [(role, said(r)) for role, r in zip(roles, reviews, strict=True) if isinstance(r, Reply)]
         if not heard:
-            return Verdict(None, (), ("no_reply",), repairs)
+            return Verdict(None, (), ("no_reply",), tuple(sorted(repairs)))
         together = "\n\n".join(f"Review by {role}:\n{text}" for role, text in heard)
-        decisions = yield asked(
-            "decide", [f"You are this reviewer: {role}\n\n{together}" for role, _ in heard], ANSWERS
-        )
-        labels, failures = labels_of(decisions, bare=False)
-        return Verdict(vote(labels, self.vote), labels, failures, repairs)
+        instructions = [f"You are this reviewer: {role}\n\n{together}" for role, _ in heard]
+        labels, failures = labels_of((yield asked("decide", instructions, ANSWERS)), bare=False)
+        return Verdict(vote(labels, self.vote), labels, failures, tuple(sorted(repairs)))
+
+    def _calls(
+        self,
+        step: str,
+        query: Query,
+        document: Document,
+        tokens: Tokens,
+        instructions: Sequence[str],
+        answers: Sequence[str],
+    ) -> tuple[list[GenerateCall], bool]:
+        """One call an instruction, and whether the document was cut in any."""
+        template = load_prompt("widedeep", step)
+        calls, any_cut = [], False
+        for i, instruction in enumerate(instructions):
+            prompt, cut = prompt_of(
+                template, query, document, tokens,
+                reserve=self.max_tokens, words=self.words, instruction=instruction,
+            )  # fmt: skip
+            seed = self.seed + i if self.temperature else 0
+            limits = {"max_tokens": self.max_tokens, "seed": seed}
+            calls.append(call_of(prompt, query, document, temperature=self.temperature, answers=answers, **limits))
+            any_cut |= cut
+        return calls, any_cut
 
 
 def proposed_roles(reply: Reply | Failure, count: int) -> list[str]:
     """The roles of a proposal, one a line and without their numbers; none where there are fewer lines than asked for."""
     if isinstance(reply, Failure):
         return []
-    lines = [_NUMBERED.sub("", line).strip(" *") for line in reply.text.splitlines() if line.strip()]
+    lines = [_NUMBERED.sub("", line).strip(" *") for line in said(reply).splitlines() if line.strip()]
     named = [line for line in lines if line]
     return named[:count] if len(named) >= count else []
+
+
+def said(reply: Reply) -> str:
+    """What a model said, without what it thought before."""
+    return reply.text.rpartition("</think>")[2].strip()

@@ -72,6 +72,8 @@ def judged(grader, backend=None, **options):
         ("##final score: 2 or 3", "not_whole"),
         ("##final score: 2. I hope that this helps.", "not_whole"),
         ("The final score: of a football match was 3", "no_score"),
+        ("<think>final score: 1, no, better 3</think>\n##final score: 2", 2),
+        ("<think>It is 1.\n2</think>3", 3),
         ("3", 3),
         (" '2' ", 2),
         ("3 reasons speak for it", "no_score"),
@@ -293,6 +295,16 @@ def test_what_cannot_be_read_has_no_label_and_is_told_apart():
         judge_pairs({"x": ["all"]}, QUERIES, Texts(), Umbrela(), backend)
     with pytest.raises(InputError, match="none of the 1 documents to judge has a text"):
         judge_pairs({"q": ["elsewhere"]}, QUERIES, Texts(), Umbrela(), backend)
+
+
+@pytest.mark.parametrize("grader", [Umbrela(words=2), WideDeep(words=2, roles=["a reader"])])
+def test_documents_that_are_cut_are_counted(grader):
+    found = judged(grader)
+    assert found.counts["cut_documents"] == 4, "all but the two words of rock music"
+    long = Umbrela(max_tokens=20)
+    prompt = sum(judged(long, make_backend("fake", None)).counts[n] for n in ("prompt_tokens",)) // 5
+    tight = judged(long, make_backend({"use": "fake", "max_length": prompt + 20}, None))
+    assert 0 < tight.counts["cut_documents"] < 5
 
 
 def test_a_prompt_that_does_not_fit_is_a_failure_of_its_pair():
