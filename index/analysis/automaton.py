@@ -6,46 +6,59 @@ partial derivatives (Antimirov, Theoretical Computer Science 155, 1996).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 
+# Expressions are compared as objects, each is made once (`cache`): they are looked up ten thousands of times.
 
-class Then(NamedTuple):
+
+@dataclass(frozen=True, eq=False)
+class Then:
     first: Expression
     second: Expression
 
 
-class Either(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Either:
     choices: tuple[Expression, ...]
 
 
-class Star(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Star:
     of: Expression
 
 
 Expression = frozenset[int] | Then | Either | Star
-
-#: The expression of the empty text only.
-NOTHING = Star(frozenset())
 
 
 def then(*parts: Expression) -> Expression:
     """One after another."""
     joined: Expression = NOTHING
     for part in reversed(parts):
-        joined = part if joined == NOTHING else Then(part, joined)
+        joined = part if joined is NOTHING else _then(part, joined)
     return joined
 
 
+@cache
+def _then(first: Expression, second: Expression) -> Expression:
+    return Then(first, second)
+
+
+@cache
 def either(*choices: Expression) -> Expression:
     return Either(choices)
 
 
+@cache
 def star(of: Expression) -> Expression:
     """Any number, also none."""
     return Star(of)
+
+
+#: The expression of the empty text only.
+NOTHING = star(frozenset())
 
 
 def plus(of: Expression) -> Expression:

@@ -35,10 +35,11 @@ class Words:
         bounds = self.starts[first : last + 1].tolist()
         if not bounds:
             return []
-        data = self.units[bounds[0] : bounds[-1]].tobytes().decode("utf-16-le")
-        if len(data) != bounds[-1] - bounds[0]:  # characters of two units
-            units = self.units
-            return [units[a:b].tobytes().decode("utf-16-le") for a, b in itertools.pairwise(bounds)]
+        units = self.units[bounds[0] : bounds[-1]]
+        data = units.tobytes().decode("utf-16-le")
+        if len(data) < len(units):  # some characters take two units: places are those of characters then
+            halves = np.concatenate([[0], np.cumsum((units & 0xFC00) == 0xDC00)])
+            bounds = (self.starts[first : last + 1] - halves[self.starts[first : last + 1] - bounds[0]]).tolist()
         return [data[a - bounds[0] : b - bounds[0]] for a, b in itertools.pairwise(bounds)]
 
 
