@@ -221,6 +221,27 @@ def test_every_option_of_umbrela_has_an_effect(name, tmp_path):
     assert verdicts == [0, 1]
 
 
+@pytest.mark.parametrize("name", ["roles", "temperature", "seed", "vote", "max_tokens", "words"])
+def test_every_option_of_widedeep_has_an_effect(name):
+    usual = {"roles": ["a reader", "a cook"], "temperature": 0.5, "seed": 3}
+    other = {
+        "roles": ["a reader", "a smith"],
+        "temperature": 0.6,
+        "seed": 4,
+        "vote": "mean",
+        "max_tokens": 99,
+        "words": 2,
+    }
+    tokens, verdicts, asked = make_backend("fake", None).tokens, [], []
+    for options in (usual, usual | {name: other[name]}):
+        grading = WideDeep(**options).grade(Query("q", QUERIES["q"]), Document("all", TEXTS["all"]), tokens)
+        asked.append([next(grading), grading.send([Reply(text="good"), Reply(text="bad")])])
+        with pytest.raises(StopIteration) as done:
+            grading.send([Reply(text=f"##final score: {label}") for label in (0, 3)])
+        verdicts.append(done.value.value.label)
+    assert verdicts == [0, 1] if name == "vote" else asked[0] != asked[1]
+
+
 @pytest.mark.parametrize("options", [{"roles": 0}, {"roles": []}, {"words": 0}, {"seed": 1}, {"vote": "x"}])
 def test_widedeeps_options(options):
     with pytest.raises(UsageError):
