@@ -18,6 +18,7 @@ from .errors import UsageError
 from .expansion_cli import add_expand
 from .judge_cli import add_commands as add_judging
 from .suite_cli import add_commands as add_suites
+from .train_cli import add_training
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -311,6 +312,7 @@ add_commands(app, lambda pairs: _settings(pairs))
 add_suites(app)
 add_expand(app)
 add_judging(app, lambda pairs: _settings(pairs))
+add_training(app, lambda pairs: _settings(pairs))
 add_analysis(app, lambda pairs: _settings(pairs))
 
 ledger = typer.Typer(

@@ -1,0 +1,1 @@
+"""Recipes that make models: binarisers of an index's vectors (bebr)."""
