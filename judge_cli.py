@@ -22,7 +22,7 @@ def add_commands(app: typer.Typer, settings: Callable[[list[str] | None], dict[s
         dataset: Annotated[str, typer.Option(help="Dataset whose queries and documents are judged.")],
         out: Annotated[Path, typer.Option(help="Judgements to write (TREC's columns): .txt or .qrels.")],
         runs: Annotated[list[Path] | None, typer.Argument(help="Runs whose best documents are judged.")] = None,
-        depth: Annotated[int, typer.Option(help="Documents a query and run to judge.")] = 10,
+        depth: Annotated[int | None, typer.Option(help="Documents a query and run to judge; 10 by default.")] = None,
         fill: Annotated[
             bool, typer.Option("--fill", help="Only documents without a judgement; keep the others.")
         ] = False,

@@ -27,11 +27,11 @@ logger = logging.getLogger("cribble")
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to judge: the best `depth` documents of runs, those of them that `qrels` (or the dataset) does not judge where
-    `fill` is set, or the pairs of the judgements in the file `pairs`."""
+    """What to judge: the best `depth` (10) documents of runs, those of them that `qrels` (or the dataset) does not judge
+    where `fill` is set, or the pairs of the judgements in the file `pairs`."""
 
     runs: Sequence[Path]
-    depth: int
+    depth: int | None
     pairs: Path | None
     fill: bool
     qrels: Path | None
@@ -66,8 +66,10 @@ def judge(
         raise UsageError(
             f"{out}: BEIR's columns can't say which labels are a machine's: write TREC's, to .txt or .qrels"
         )
+    _check_measures(measures, wanted, agreement_with)
     chosen, runner = make(ROOM, grader, options), make_backend(backend, model)
     data = load_dataset(dataset)
+    others = Qrels.read(agreement_with) if agreement_with is not None else None
     runs = read_runs(wanted.runs, data.exclusions())
     human = _human(dataset, data.qrels, wanted)
     pairs = _pairs(wanted, runs, human)
@@ -82,11 +84,24 @@ def judge(
     judgements = filled(human, labels) if wanted.fill and human else labels
     judgements.write(out)
     answer = _told(judged, labels, out, time.perf_counter() - start)
-    if agreement_with is not None:
-        _add_agreement(answer, labels, Qrels.read(agreement_with), runs, measures)
+    if others is not None:
+        _add_agreement(answer, labels, others, runs if len(runs) > 1 else {}, measures)
     if wanted.fill and human:
         _add_scores(answer, runs, human, judgements, measures or data.measures)
     return answer
+
+
+def _check_measures(measures: str | None, wanted: Wanted, agreement_with: Path | None) -> None:
+    """Refuse measures that are none, or that nothing would be scored by, before anything is paid for."""
+    from ..eval import parse_measures
+
+    if measures is None:
+        return
+    parse_measures(measures)
+    if not wanted.fill and (agreement_with is None or len(wanted.runs) < 2):
+        raise UsageError(
+            "--measures score runs with --fill, or rank two runs or more with --agreement: add one, or leave it out"
+        )
 
 
 def _human(dataset: str, own: Qrels | None, wanted: Wanted) -> Qrels | None:
@@ -105,15 +120,16 @@ def _pairs(wanted: Wanted, runs: Mapping[str, Run], human: Qrels | None) -> dict
     from ..eval.judging.filling import top_pairs
 
     if wanted.pairs is not None:
-        if runs or wanted.fill:
-            raise UsageError("--pairs says itself what is judged: leave out the runs and --fill")
+        if runs or wanted.fill or wanted.depth is not None:
+            raise UsageError("--pairs says itself what is judged: leave out the runs, --fill and --depth")
         listed = Qrels.read(wanted.pairs)
         return {query: listed.ids(query) for query in listed}
     if not runs:
         raise UsageError("nothing to judge: name runs, or --pairs QRELS")
-    pairs = top_pairs(runs.values(), wanted.depth, without=human)
+    depth = 10 if wanted.depth is None else wanted.depth
+    pairs = top_pairs(runs.values(), depth, without=human)
     if not pairs:
-        raise InputError(f"every document among the best {wanted.depth} is judged already: there is no hole to fill")
+        raise InputError(f"every document among the best {depth} is judged already: there is no hole to fill")
     return pairs
 
 
@@ -150,7 +166,7 @@ def _add_agreement(answer: Answer, labels: Qrels, human: Qrels, runs: Mapping[st
 
 
 def _add_scores(answer: Answer, runs: Mapping[str, Run], human: Qrels, judgements: Qrels, measures: str) -> None:
-    """The runs' scores by human labels alone, and by all labels beside the share of those that are a machine's."""
+    """The runs' scores by the labels that were there before, and by all labels beside the share of those of a machine."""
     from ..eval import evaluate, parse_measures
 
     plain = parse_measures(measures)
@@ -158,11 +174,11 @@ def _add_scores(answer: Answer, runs: Mapping[str, Run], human: Qrels, judgement
     scores: dict[str, Any] = {}
     rows = []
     for name, run in runs.items():
-        by_people = evaluate(run, human, plain, name=name).means
+        before = evaluate(run, human, plain, name=name).means
         by_all = evaluate(run, judgements, plain, name=name).means
         shown = list(by_all)
-        scores[name] = {"human": by_people, "filled": by_all}
-        for who, means in (("human labels", by_people), ("with machine labels", by_all)):
+        scores[name] = {"before": before, "filled": by_all}
+        for who, means in (("labels before", before), ("filled", by_all)):
             rows.append([name, who, *(f"{means[m]:.4f}" if m in means else "—" for m in shown)])
     answer.results["scores"] = scores
     note = "Machine@k: the share of a score's labels that a machine gave."

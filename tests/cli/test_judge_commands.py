@@ -31,7 +31,7 @@ def test_holes_are_filled_and_every_score_says_so(cribble, folder):
     filled = Qrels.read(folder / "f.txt")
     assert set(filled.machine_pairs()) == set(holes)
     assert {q: {d: label for d, label in filled[q].items() if d in JUDGED[q]} for q in filled} == JUDGED
-    assert list(done["scores"]["up"]["human"]) == ["nDCG@3", "AP"]
+    assert list(done["scores"]["up"]["before"]) == ["nDCG@3", "AP"]
     assert list(done["scores"]["up"]["filled"]) == ["nDCG@3", "Machine@3", "AP", "Machine"]
     scored = cribble("eval", "up.trec", "--qrels", "f.txt", "--measures", "nDCG@3 AP", "--json", cwd=folder).results
     assert scored["up"] == done["scores"]["up"]["filled"]
@@ -40,7 +40,7 @@ def test_holes_are_filled_and_every_score_says_so(cribble, folder):
     assert "Machine@3" in shown.out
     plain = cribble("eval", "up.trec", "--qrels", "human.txt", "--measures", "nDCG@3", "--json", cwd=folder).results
     assert list(plain["up"]) == ["nDCG@3"]
-    assert plain["up"]["nDCG@3"] == done["scores"]["up"]["human"]["nDCG@3"]
+    assert plain["up"]["nDCG@3"] == done["scores"]["up"]["before"]["nDCG@3"]
     full = ("--dataset", "beir:b", "--backend", "fake", "--fill", "--qrels", "f.txt", "--depth", "3")
     again = cribble("judge", "up.trec", *full, "--out", "g.txt", cwd=folder)
     assert again.code == 3
@@ -129,6 +129,14 @@ def _graded(answer, path):
             2,
             "expected a share",
         ),
+        (("judge", "--pairs", "human.txt", "--depth", "3", "--dataset", "beir:b", "--out", "o.txt"), 2, "and --depth"),
+        (("judge", "up.trec", "--dataset", "beir:b", "--out", "o.txt", "--measures", "AP"), 2, "--measures score runs"),
+        (
+            ("judge", "up.trec", "--dataset", "beir:b", "--out", "o.txt", "--measures", "AQ", "--fill"),
+            2,
+            "'AQ' is unknown",
+        ),
+        (("judge", "up.trec", "--dataset", "beir:b", "--out", "o.txt", "--agreement", "none.txt"), 3, "none.txt"),
         (("agreement", "human.txt", "human.txt", "--scale", "3"), 2, "--scale '3': expected"),
         (("agreement", "human.txt", "human.txt", "--scale", "3:0"), 2, "expected the lowest label and a higher one"),
         (("agreement", "human.txt", "human.txt", "up.trec"), 2, "a ranking of systems needs two runs or more"),
