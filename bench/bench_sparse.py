@@ -20,7 +20,6 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -42,7 +41,7 @@ def common_terms(chances: Any) -> float:
     """Expected common terms of a document and a query."""
     import numpy as np
 
-    def there(count: int) -> Any:
+    def there(count: float) -> Any:
         """The chance of each term to be among `count` distinct ones."""
         low, high = count, 100 * count
         for _ in range(60):
@@ -177,7 +176,7 @@ class Loop:
                 for i in range(starts[terms[t]], starts[terms[t] + 1]):
                     sums[rows[i]] += factor * weights[i]
 
-        self.add = add
+        self.add: Any = add
         return int(self.starts.nbytes + self.rows_.nbytes + self.weights.nbytes)
 
     def search(self, k: int, setting: None) -> Any:
@@ -395,4 +394,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

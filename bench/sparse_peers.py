@@ -6,6 +6,7 @@ builds and searches when it is told to by a line of JSON. It imports nothing of 
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import os
@@ -25,26 +26,23 @@ class Seismic:
         self.documents, self.queries = load(folder, "documents"), load(folder, "queries")
 
     def build(self) -> int:
-        from seismic import SeismicDataset, SeismicIndex, get_seismic_string
-
+        seismic = importlib.import_module("seismic")
         indptr, ids, weights = self.documents
-        dataset = SeismicDataset()
+        dataset = seismic.SeismicDataset()
         names = [str(i) for i in range(len(indptr) - 1)]
         dataset.add_documents_by_id(names, ids.astype(np.int64), weights, indptr)
-        self.index = SeismicIndex.build_from_dataset(
+        self.index = seismic.SeismicIndex.build_from_dataset(
             dataset, n_postings=1000, centroid_fraction=0.1, summary_energy=0.4, num_threads=1
         )
         self.index.save(str(self.folder / "seismic"))
         indptr, ids, weights = self.queries
         spans = [slice(*indptr[i : i + 2]) for i in range(len(indptr) - 1)]
-        self.asked = [(ids[span].astype(str).astype(get_seismic_string()), weights[span]) for span in spans]
+        self.asked = [(ids[span].astype(str).astype(seismic.get_seismic_string()), weights[span]) for span in spans]
         return sum(p.stat().st_size for p in self.folder.glob("seismic*"))
 
-    def search(self, k: int, setting: Any) -> list[list[int]]:
+    def search(self, k: int, setting: Any) -> Any:
         cut, factor = setting
-        found = [self.index.search("q", terms, w, k=k, query_cut=cut, heap_factor=factor) for terms, w in self.asked]
-        self.found = found
-        return found
+        return [self.index.search("q", terms, w, k=k, query_cut=cut, heap_factor=factor) for terms, w in self.asked]
 
     def rows(self, found: Any) -> list[list[int]]:
         return [[int(doc) for _, _, doc in hits] for hits in found]
@@ -64,8 +62,7 @@ class Bm25s:
         self.terms = int(np.load(folder / "terms.npy")[0])
 
     def build(self) -> int:
-        import bm25s
-
+        bm25s = importlib.import_module("bm25s")
         vocabulary = {str(i): i for i in range(self.terms)}
         self.index = bm25s.BM25(method="lucene", k1=0.9, b=0.4, backend="numba")
         self.index.index((self.documents, vocabulary), show_progress=False)
@@ -80,12 +77,13 @@ class Bm25s:
 
 
 def load(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return tuple(np.load(folder / f"{name}.{part}.npy") for part in ("indptr", "ids", "weights"))
+    indptr, ids, weights = (np.load(folder / f"{name}.{part}.npy") for part in ("indptr", "ids", "weights"))
+    return indptr, ids, weights
 
 
 def main() -> None:
     out, sys.stdout = sys.stdout, sys.stderr
-    peer = {"seismic": Seismic, "bm25s": Bm25s}[sys.argv[1]](Path(sys.argv[2]))
+    peer: Any = {"seismic": Seismic, "bm25s": Bm25s}[sys.argv[1]](Path(sys.argv[2]))
     for line in sys.stdin:
         order = json.loads(line)
         clock, process = time.perf_counter(), time.process_time()

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import InputError, UsageError
 from ..vectors import Sparse
 from .lucene_lengths import LENGTHS
-from .postings import Postings
+from .postings import Postings, frozen
 
 #: Results that are held at a time.
 _RESULTS = 1 << 20
@@ -98,8 +98,8 @@ def search(
     if postings.storage != "float32":
         order = _order(factors, bounds, indptr, _COUNT_BITS if weighting else _IMPACT_BITS)
         slots, factors = slots[order], factors[order]
-    allowed = np.zeros(0, bool) if mask is None else mask
-    ranks = np.zeros(0, np.int32) if ranks is None else ranks
+    allowed = frozen(np.zeros(0, bool) if mask is None else np.ascontiguousarray(mask, bool))
+    ranks = frozen(np.zeros(0, np.int32) if ranks is None else np.ascontiguousarray(ranks, np.int32))
     k = min(k, postings.documents)
     return _searched(postings, indptr, slots, factors, inverses, k, allowed, ranks)
 

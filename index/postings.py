@@ -117,7 +117,7 @@ class Postings:
             )
         counts = about["payload"] == "count"
         arrays = {
-            name: _mapped(folder / f"{name}.npy") if counts or name not in _OF_COUNTS else _frozen(_OF_COUNTS[name])
+            name: _mapped(folder / f"{name}.npy") if counts or name not in _OF_COUNTS else frozen(_OF_COUNTS[name])
             for name in Lists._fields
         }
         names = ("payload", "storage", "step", "documents", "terms", "filled", "total_length")
@@ -145,12 +145,13 @@ class Postings:
 def _mapped(path: Path) -> np.ndarray:
     """A plain read-only array over the file: compiled code knows no other kind of mapped array."""
     try:
-        return _frozen(np.asarray(np.load(path, mmap_mode="r")))
+        return frozen(np.asarray(np.load(path, mmap_mode="r")))
     except ValueError:  # an empty array can't be mapped
-        return _frozen(np.load(path))
+        return frozen(np.load(path))
 
 
-def _frozen(array: Any) -> np.ndarray:
-    frozen: np.ndarray = array.view()
-    frozen.flags.writeable = False
-    return frozen
+def frozen(array: Any) -> np.ndarray:
+    """`array`, not to be written to: compiled code is made for either kind, and here only for this one."""
+    view: np.ndarray = array.view()
+    view.flags.writeable = False
+    return view
