@@ -77,6 +77,11 @@ class MultiVectorEncoder:
 
     @cached_property
     def _loaded(self) -> Any:
+        if not is_multi_vector(self.checkpoint.folder):
+            raise InputError(
+                f"the model {self.checkpoint.name} was not trained for late interaction, its projection would be random: "
+                f"name a ColBERT-like checkpoint"
+            )
         device = choose_device(self.device)
         return load_model(
             "MultiVectorEncoder",
@@ -104,7 +109,10 @@ class MultiVectorEncoder:
 
     def _network(self, *, expanding: bool) -> Network:
         model = adapted(self.checkpoint.name, self._loaded, self.given, expanding=expanding)
-        return Network(self.checkpoint.name, model, choose_device(self.device), self.token_budget)
+        length = self.settings.query_length if expanding else self.settings.document_length
+        if expanding and self.settings.expansion != "none":
+            length = None  # every query has so many tokens; those that were cut are counted in `_tokens`
+        return _Side(self.checkpoint.name, model, choose_device(self.device), self.token_budget, length)
 
     @property
     def truncated(self) -> int:
@@ -174,6 +182,20 @@ class MultiVectorEncoder:
             for row, vector, mask in zip(rows, vectors, counted, strict=True):
                 matrices[row] = vector[mask].cpu().numpy()
         return MultiVector.of(matrices, int(self._loaded.get_embedding_dimension()))
+
+
+class _Side(Network):
+    """The network for queries or for documents, which are cut at a length of their own."""
+
+    def __init__(self, name: str, model: Any, device: str, token_budget: int | None, length: int | None) -> None:
+        super().__init__(name, model, device, token_budget)
+        self._length = length
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens after which a text is cut; None where there is no limit."""
+        lengths = [length for length in (self._length, super().max_length) if length is not None]
+        return min(lengths, default=None)
 
 
 def is_multi_vector(folder: Path) -> bool:

@@ -123,6 +123,7 @@ def test_what_is_cut_is_counted(folder, caplog):
     encoder = MultiVectorEncoder(folder("stanford"), device="cpu")
     encoder.encode_documents([Document(str(i), text) for i, text in enumerate(TEXTS)])
     assert encoder.truncated == 1
+    assert "1 of 7 texts are longer than 40 tokens" in caplog.text
     encoder.encode_queries(TEXTS)
     assert encoder.truncated == 3
     assert "2 of 7 queries fill their 16 tokens" in caplog.text
@@ -152,11 +153,13 @@ def test_what_makes_no_sense_is_refused(folder):
     ]:
         with pytest.raises(UsageError, match=message):
             MultiVectorEncoder(folder("stanford"), **options)
-    with pytest.raises(UsageError, match="document_length=65: .* has 64 positions"):
+    with pytest.raises(UsageError, match=r"document_length=65: .* has 64 positions"):
         MultiVectorEncoder(folder("stanford"), device="cpu", document_length=65).encode_documents([Document("1", "a")])
     picture = DescribedDocument.of(Document("p", ""), {"image_file": "p.png"})
     with pytest.raises(InputError, match="document 'p' is a picture"):
         MultiVectorEncoder(folder("stanford"), device="cpu").encode_documents([picture])
+    with pytest.raises(InputError, match="was not trained for late interaction, its projection would be random"):
+        MultiVectorEncoder(EMBEDDED_NAME, device="cpu").encode_queries(["cat"])
     with pytest.raises(UsageError, match="got one str"):
         MultiVectorEncoder(folder("stanford"), device="cpu").encode_queries("cat")
 

@@ -15,13 +15,16 @@ from cribble.errors import CribbleError, InputError, SetupError, UsageError
 from cribble.records import DescribedDocument, Document, Query, Run
 from cribble.registry import entries, find, make, option_names
 from cribble.rerankers.maxsim import MaxSim
+from cribble.retrievers.binary import BinaryRetriever
 from cribble.retrievers.bm25 import BM25
 from cribble.retrievers.dense import DenseRetriever
+from cribble.retrievers.late import LateRetriever
 from cribble.retrievers.sparse import SparseRetriever
 from cribble.tests.models.conftest import save_encoder
-from cribble.tests.models.sparse_models import save_mlm_pair
+from cribble.tests.models.sparse_models import save_mlm_pair, save_query_vectors
 from cribble.tests.rerankers.conftest import save_model
 from cribble.tests.retrievers.adapters import save_adapter
+from cribble.tests.retrievers.binarisers import save_binariser
 from cribble.tests.stage.flips import COST, COSTS, RAISES, Flip
 from cribble.tests.stage.llm_flips import LLM_FLIPS, base_options, save_models
 
@@ -68,17 +71,40 @@ FLIPS: dict[str, dict[str, Flip]] = LLM_FLIPS | {
         # What they do to approximate indexes is in tests/index/test_ann_search.py.
         **{name: Flip(3, RAISES, f"{name} has no effect: .* is searched exactly") for name in _APPROXIMATE},
     },
+    "binary": {
+        "index": Flip(world_value("other_binary")),
+        "k": Flip(2),
+        "model": Flip(world_value("other_encoder"), RAISES, r"made by another encoder"),
+        "device": Flip("cuda", RAISES, _NO_GPU),
+        "binariser": Flip(world_value("other_binariser"), RAISES, "made by another binariser"),
+        "verify": Flip(3),
+        "nprobe": Flip(1),
+        "ef": Flip(3, RAISES, "ef has no effect"),
+        # What it does to kinds that rotate is in tests/index/test_binary_search.py.
+        "query_bits": Flip(3, RAISES, "query_bits has no effect"),
+        **_FILTERS,
+    },
     "sparse": {
         "index": Flip(world_value("other_sparse")),
         "k": Flip(2),
         "model": Flip(world_value("other_mlm"), RAISES, r"made by another encoder"),
         "query_model": Flip(world_value("other_mlm")),
+        "query_vectors": Flip(world_value("query_vectors")),
         "query_terms": Flip(2),
         "device": Flip("cuda", RAISES, _NO_GPU),
         "approx": Flip(0.95),
         # What they do to an index of kind seismic is in tests/retrievers/test_sparse.py.
         **{name: Flip(3, RAISES, f"{name} has no effect: .* of kind inverted") for name in ("query_cut", "heap_factor")},
         **_FILTERS,
+    },
+    "late": {
+        "index": Flip(world_value("other_late")),
+        "k": Flip(2),
+        "model": Flip(world_value("other_encoder"), RAISES, r"made by another encoder"),
+        "device": Flip("cuda", RAISES, _NO_GPU),
+        **_FILTERS,
+        # What they do to an index of kind muvera is in tests/index/test_muvera.py.
+        **{name: Flip(3, RAISES, f"{name} has no effect") for name in ("candidates", "nprobe", "ef")},
     },
     "dense-prf": {
         "of": Flip(world_value("other_dense_stage")),
@@ -180,9 +206,17 @@ class World:
         self.other_bm25 = str(BM25.build(other, folder / "bm25-other").index)
         self.dense = str(DenseRetriever.build(self.data, folder / "dense", model=self.encoder, device="cpu").index)
         self.other_dense = str(DenseRetriever.build(other, folder / "dense-other", model=self.encoder).index)
+        self.other_binariser = save_binariser(folder / "other-binariser", 32, seed=1)
+        coded = {"model": self.encoder, "device": "cpu", "kind": "bebr", "structure": "ivf", "nlist": 4}
+        coded["binariser"] = save_binariser(folder / "binariser", 32)
+        self.binary = str(BinaryRetriever.build(self.data, folder / "binary", **coded).index)
+        self.other_binary = str(BinaryRetriever.build(other, folder / "binary-other", **coded).index)
         self.mlm, self.other_mlm = save_mlm_pair(folder)
+        self.query_vectors = str(save_query_vectors(folder / "queries.jsonl", QUERIES))
         self.sparse = str(SparseRetriever.build(self.data, folder / "sparse", model=self.mlm, device="cpu").index)
         self.other_sparse = str(SparseRetriever.build(other, folder / "sparse-other", model=self.mlm).index)
+        self.late = str(LateRetriever.build(self.data, folder / "late", model=self.encoder, device="cpu").index)
+        self.other_late = str(LateRetriever.build(other, folder / "late-other", model=self.encoder).index)
         self.dense_stage = DenseRetriever(self.dense, device="cpu")
         self.other_dense_stage = DenseRetriever(self.other_dense, device="cpu")
         spec = self.dense_stage.opened.manifest.encoder
@@ -208,7 +242,9 @@ class World:
         base = {
             "bm25": {"index": self.bm25},
             "dense": {"index": self.dense, "device": "cpu"},
+            "binary": {"index": self.binary, "device": "cpu"},
             "sparse": {"index": self.sparse, "device": "cpu"},
+            "late": {"index": self.late, "device": "cpu"},
             "dense-prf": {"of": self.dense_stage},
             "reranker-feedback": {"of": self.dense_stage, "reranker": self.reranker},
             "cosine-adapter": {"of": self.dense_stage, "adapter": self.adapter},
