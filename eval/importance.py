@@ -101,20 +101,29 @@ def importance(retrievals: Retrievals, weights: np.ndarray, k: int, *, epsilon: 
 
 
 def _derivatives(p: np.ndarray, c: np.ndarray, k: int) -> np.ndarray:
-    """K ∂u / ∂w of a block: (q, m). Column `later[:, i, j]` is the expected utility of the item number j + 1 after i."""
+    """K ∂u / ∂w of a block: (q, m). Row `later[i, j]` (q,) is the expected utility of item number j + 1 from i on."""
     queries, m = p.shape
-    later = np.zeros((queries, m + 1, k))
+    there, gain = np.ascontiguousarray(p.T), np.ascontiguousarray(c.T)  # one item's of all queries lie together
+    later = np.zeros((m + 1, k, queries))
     for i in range(m - 1, -1, -1):
-        there, after = p[:, i, None], later[:, i + 1]
-        later[:, i] = (1 - there) * after + there * np.concatenate([c[:, i, None], after[:, :-1]], 1)
-    before = np.zeros((queries, k))
-    before[:, 0] = 1.0
-    found = np.empty((queries, m))
+        own, after = later[i], later[i + 1]
+        np.subtract(gain[i], after[0], out=own[0])
+        np.subtract(after[:-1], after[1:], out=own[1:])
+        own *= there[i]
+        own += after
+    before = np.zeros((k, queries))
+    before[0] = 1.0
+    found = np.empty((m, queries))
+    moved = np.empty((k, queries))
     for i in range(m):
-        # With j items before it, the item pushes number K - j after it out: column K - j - 1.
-        found[:, i] = c[:, i] * before.sum(1) - (before * later[:, i + 1, ::-1]).sum(1)
-        before = _with_item(before, p[:, i])
-    return found
+        # With j items before it, the item pushes number K - j after it out: row K - j - 1.
+        np.subtract(gain[i], later[i + 1, ::-1], out=moved)
+        moved *= before
+        found[i] = moved.sum(0)
+        np.multiply(before, there[i], out=moved)
+        before -= moved
+        before[1:] += moved[:-1]
+    return found.T
 
 
 def _with_item(before: np.ndarray, p: np.ndarray) -> np.ndarray:
