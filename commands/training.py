@@ -34,7 +34,7 @@ def train_bebr_model(
     size = {"bits": shape.bits, "bytes": shape.bits // 8, "width": shape.width, "planes": shape.planes}
     size |= {"vectors": len(material.vectors), "dim": shape.dim}
     if dry_run:
-        steps = settings.epochs * -(-len(material.vectors) * settings.per_seed // settings.batch)
+        steps = settings.epochs * -(-len(material.vectors) // settings.batch)
         line = f"{vectors}: {size['vectors']:,} vectors of {shape.dim} dimensions → {size['bytes']} bytes a document, {steps:,} steps"
         return Answer(size | {"steps": steps}, lines=[line])
     made = train_bebr(material, out, settings, overwrite=overwrite)
@@ -130,7 +130,10 @@ def _described(out: Path, made: RecurrentBinariser, size: dict[str, Any]) -> Ans
         "seconds": facts["seconds"],
     }
     rows = [[str(h["epoch"]), f"{h['loss']:.4f}", f"{h['fidelity']:.4f}"] for h in facts["history"]]
-    notes = ["fidelity: share of held-out anchors' ten nearest documents that the codes find among their ten"]
+    notes = [
+        "fidelity: share of held-out anchors' ten nearest documents that the codes find among their ten; "
+        f"of the finished codes {facts['fidelity']:.4f}"
+    ]
     title = f"{size['vectors']:,} vectors of {size['dim']} dimensions, {size['width']} × {size['planes']} bits"
     line = (
         f"{out}: {size['bytes']} bytes a document, epoch {facts['best_epoch']}, {facts['seconds']:.0f} s; "

@@ -27,9 +27,13 @@ from ..errors import InputError, UsageError
 from ..files import write_whole
 from ..index.binary_codes import MAX_PLANES, check_shape, decode, pack
 from ..vectors import Binary, Dense
+from .code_refinement import TABLES, Refinement
 
 WEIGHTS, CONFIG = "model.safetensors", "binariser.json"
 FORMAT = 1
+
+#: Names of a refinement's tensors in the weights' file begin so.
+_REFINEMENT = "refinement."
 
 #: Vectors that go through the network at a time.
 _BATCH = 4096
@@ -131,11 +135,13 @@ class RecurrentBinariser:
 
     Vectors are divided by `norm` first (the mean length of those it was trained on; 1 for unit vectors). `compatible_with`
     holds the SHA-256 sums of older binarisers' weights with whose codes this one's can be compared; `training` says how it
-    was made. `sha256` is that of the weights' file, `folder` where it lies ("" when it is not saved).
+    was made. With `refinement`, codes are what it makes of the recurrence's (code_refinement.py); without, those.
+    `sha256` is that of the weights' file, `folder` where it lies ("" when it is not saved).
     """
 
     network: RecurrentBinarisation
     norm: float = 1.0
+    refinement: Refinement | None = None
     compatible_with: tuple[str, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     folder: str = ""
@@ -165,13 +171,15 @@ class RecurrentBinariser:
             raise InputError(
                 f"vectors have the shape {vectors.shape}, the binariser {self.folder or 'in memory'} takes (n, {self.shape.dim})"
             )
-        network = self.network.double().eval()
-        shape, found = self.shape, np.empty((len(vectors), self.shape.width), np.uint8)
-        with torch.no_grad():
-            for start in range(0, len(vectors), _BATCH):
-                batch = torch.from_numpy(vectors[start : start + _BATCH].astype(np.float64) / self.norm)
-                scaled = network(batch) * 2**shape.steps
-                found[start : start + len(batch)] = ((scaled + 2**shape.planes - 1) / 2).to(torch.uint8).numpy()
+        network, shape = self.network.double().eval(), self.shape
+        found = np.empty((len(vectors), shape.width), np.uint8)
+        for start in range(0, len(vectors), _BATCH):
+            batch = vectors[start : start + _BATCH].astype(np.float64) / self.norm
+            with torch.no_grad():
+                values = network(torch.from_numpy(batch)).numpy()
+            if self.refinement is not None:
+                values = self.refinement(values, batch, shape.planes)
+            found[start : start + len(batch)] = (values * 2**shape.steps + 2**shape.planes - 1) / 2
         return found
 
     def codes(self, vectors: np.ndarray) -> np.ndarray:
@@ -186,6 +194,8 @@ class RecurrentBinariser:
 
     def _weights(self) -> bytes:
         state = self.network.state_dict()
+        if self.refinement is not None:
+            state |= {f"{_REFINEMENT}{name}": torch.from_numpy(getattr(self.refinement, name)) for name in TABLES}
         whole = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
         return bytes(save_tensors({name: tensor.contiguous() for name, tensor in whole.items()}))
 
@@ -199,6 +209,7 @@ class RecurrentBinariser:
             "kind": "rbe-norm",
             **asdict(self.shape),
             "norm": self.norm,
+            "refine": self.refinement.sweeps if self.refinement else 0,
             "sha256": self.sha256,
             "compatible_with": list(self.compatible_with),
             "training": dict(self.training),
@@ -222,9 +233,12 @@ class RecurrentBinariser:
         digest = hashlib.sha256(raw).hexdigest()
         if digest != config["sha256"]:
             raise InputError(f"{folder / WEIGHTS}: SHA-256 {digest}, expected {config['sha256']}: the file was changed")
+        state = load_tensors(raw)
+        tables = {name: state.pop(_REFINEMENT + name).numpy() for name in TABLES if config["refine"]}
         return cls(
-            _filled(shape, load_tensors(raw), str(folder / WEIGHTS)),
+            _filled(shape, state, str(folder / WEIGHTS)),
             norm=config["norm"],
+            refinement=Refinement(**tables, sweeps=config["refine"]) if tables else None,
             compatible_with=tuple(config["compatible_with"]),
             training=config["training"],
             folder=str(folder.resolve()),
@@ -268,7 +282,8 @@ def _config(folder: Path) -> dict[str, Any]:
 def _shape_of(state: Mapping[str, Tensor]) -> Shape:
     """The shape of a network with these tensors."""
     steps = len({name.partition(".")[0] for name in state if name.startswith("B")})
-    weights = [tensor for name, tensor in state.items() if name.startswith("W.") and tensor.ndim == 2]
+    layers = sorted(name for name, tensor in state.items() if name.startswith("W.") and tensor.ndim == 2)
+    weights = [state[name] for name in layers]  # in order: W.0 … W.9, as nobody stacks ten
     hidden = len(weights[0]) if len(weights) > 1 else 0
     return Shape(weights[0].shape[1], len(weights[-1]), min(steps, MAX_PLANES), hidden, max(1, len(weights) - 1))
 

@@ -8,7 +8,7 @@ vectors' do (`distil`). The paper's objective needs pairs of views; with `contra
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,19 +38,17 @@ def train_bebr(
     before = begin(out, plan, "binariser.json", overwrite=overwrite)
     run = BebrTraining(material, options, shape)
     done = run.epochs(out, before)
-    from ..models.recurrent_binarisation import RecurrentBinariser
-
-    run.network.load_state_dict({name.removeprefix("best."): t for name, t in done.tensors.items() if "best." in name})
+    made = run.finished(done)
     facts = plan | {
         "versions": _versions(),
         "best_epoch": done.best_epoch,
-        "fidelity": done.best,
+        "fidelity": run.fidelity(made),
         "history": done.history,
         "seconds": round(time.perf_counter() - start, 1),
     }
     older = material.older
-    compatible = (older.sha256, *older.compatible_with) if older else ()
-    made = RecurrentBinariser(run.network, norm=run.norm, compatible_with=compatible, training=facts).save(out)
+    made = replace(made, compatible_with=(older.sha256, *older.compatible_with) if older else (), training=facts)
+    made = made.save(out)
     end(out)
     return made
 

@@ -24,7 +24,8 @@ class BebrOptions:
     `objective` is distil or contrastive, at `temperature`; `noise` is the largest length of what anchors are moved by.
     `epochs` at most, of batches of about `batch` documents, `per_seed` neighbours of an anchor each; Adam's `rate` falls as
     a cosine. The share `held_out` of the vectors measures: training stops after `patience` epochs without gain. At most
-    `sample` vectors are used.
+    `sample` vectors are used. Finished codes are refined by up to `refine` sweeps (models/code_refinement.py; 0: the
+    recurrence's as they are).
     """
 
     bits: int | None = None
@@ -42,6 +43,7 @@ class BebrOptions:
     rate: float = 5e-4
     held_out: float = 0.05
     patience: int = 5
+    refine: int = 8
     sample: int = 100_000
     seed: int = 42
 
@@ -53,7 +55,15 @@ class BebrOptions:
             raise UsageError(f"start=rotation sets linear maps, hidden={self.hidden} asks for others: add start=random")
         if self.blocks != 1 and not self.hidden:
             raise UsageError(f"blocks={self.blocks} has no effect on linear maps: add hidden=…, or leave it out")
-        for name, least in (("hidden", 0), ("epochs", 0), ("batch", 2), ("patience", 1), ("sample", 64), ("seed", 0)):
+        for name, least in (
+            ("hidden", 0),
+            ("epochs", 0),
+            ("batch", 2),
+            ("patience", 1),
+            ("refine", 0),
+            ("sample", 64),
+            ("seed", 0),
+        ):
             if getattr(self, name) < least:
                 raise UsageError(f"{name} is {getattr(self, name)}, expected at least {least}")
         if not 1 <= self.per_seed <= NEIGHBOURS:

@@ -18,7 +18,7 @@ from .state import Progress, write_state
 if TYPE_CHECKING:
     import torch
 
-    from ..models.recurrent_binarisation import Shape
+    from ..models.recurrent_binarisation import RecurrentBinariser, Shape
 
 #: Held-out anchors and the vectors they are ranked among, when the codes' fidelity is measured.
 _WATCHED, _AMONG, _DEPTH = 1000, 20_000, 10
@@ -176,17 +176,38 @@ class BebrTraining:
         self.asked, self.among = held, torch.from_numpy(among)
         self.truth = nearest(held.numpy(), self.documents[self.among].numpy(), min(_DEPTH, len(among)))
 
-    def fidelity(self) -> float:
-        """The share of the ten nearest documents of held-out anchors that are among the ten nearest by codes."""
+    def fidelity(self, made: RecurrentBinariser | None = None) -> float:
+        """The share of the ten nearest documents of held-out anchors that are among the ten nearest by codes: the network's,
+        or those of the binariser `made`."""
         import torch
+
+        def values(vectors: torch.Tensor) -> torch.Tensor:
+            if made is not None:
+                return torch.from_numpy(made.values(vectors.numpy() * self.norm))
+            return self.network(vectors)
 
         self.network.eval()
         with torch.no_grad():
-            asked, codes = self.network(self.asked), self.older
-            codes = self.network(self.documents[self.among]) if codes is None else codes[self.among]
-            found = torch.topk(self._scores(asked, codes), self.truth.shape[1], dim=1).indices.numpy()
+            codes = values(self.documents[self.among]) if self.older is None else self.older[self.among]
+            found = torch.topk(self._scores(values(self.asked), codes), self.truth.shape[1], dim=1).indices.numpy()
         hits = [len(np.intersect1d(mine, true)) for mine, true in zip(found, self.truth, strict=True)]
         return float(np.mean(hits)) / self.truth.shape[1]
+
+    def finished(self, done: Progress) -> RecurrentBinariser:
+        """The binariser of the best epoch."""
+        from ..models.code_refinement import fit_refinement
+        from ..models.recurrent_binarisation import RecurrentBinariser
+
+        best = {name.removeprefix("best."): t for name, t in done.tensors.items() if name.startswith("best.")}
+        self.network.load_state_dict(best)
+        made = RecurrentBinariser(self.network, norm=self.norm)
+        if not self.options.refine:
+            return made
+        documents = self.documents.numpy()
+        values = made.values(documents * self.norm) if self.older is None else self.older.numpy()
+        planes, sweeps = self.network.shape.planes, self.options.refine
+        refinement = fit_refinement(values, documents, planes, sweeps, again=self.older is None)
+        return RecurrentBinariser(self.network, norm=self.norm, refinement=refinement)
 
     # ---- what a checkpoint holds ------------------------------------------------------------------------------------
 

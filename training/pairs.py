@@ -35,9 +35,10 @@ def nearest(anchors: np.ndarray, vectors: np.ndarray, k: int, skip: np.ndarray |
 def batches(
     neighbours: np.ndarray, size: int, per_seed: int, rng: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """An epoch over anchors with `neighbours` (a, k), rows of documents: the batch's anchors, and about `size` document rows,
-    `per_seed` neighbours of each anchor, each once and ascending. Every anchor comes once an epoch."""
-    order = rng.permutation(len(neighbours))
+    """An epoch over anchors with `neighbours` (a, k), rows of documents: the batch's anchors, and up to `size` document rows,
+    `per_seed` neighbours of each anchor, each once and ascending. As many anchors are drawn as make about as many rows as
+    there are anchors."""
+    order = rng.permutation(len(neighbours))[: -(-len(neighbours) // per_seed)]
     step = max(1, size // per_seed)
     for start in range(0, len(order), step):
         seeds = order[start : start + step]
