@@ -39,3 +39,24 @@ def add_commands(app: typer.Typer) -> None:
                     folder, out, measure=measure, baseline=baseline, title=title, published=published, seed=seed
                 )
             )
+
+    @app.command()
+    def export(
+        folder: Results,
+        form: Annotated[str, typer.Option(help="trec (as Pyserini writes it), beir, bright or mteb.")],
+        out: Annotated[Path, typer.Option(help="Folder to write into.")],
+        system: Annotated[str | None, typer.Option(help="Only this system's.")] = None,
+        model: Annotated[str | None, typer.Option(help="For mteb: organisation/name.")] = None,
+        task: Annotated[
+            str | None, typer.Option(help="For mteb: its task, where the data set's name does not say.")
+        ] = None,
+        header: Annotated[
+            bool, typer.Option("--header", help="For trec: an ir_metadata header before the run.")
+        ] = False,
+        json: Json = False,
+    ) -> None:
+        """Write results and runs as other tools and leaderboards take them."""
+        from .commands.suites import export_results
+
+        with Envelope("export", json) as envelope:
+            envelope.show(export_results(folder, form, out, system=system, model=model, task=task, header=header))

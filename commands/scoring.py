@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +40,11 @@ def judgements(
 
 def read_runs(paths: Sequence[Path], exclude: dict[str, frozenset[str]]) -> dict[str, Run]:
     """Run files by their stems, without the documents that the dataset excludes."""
-    return dict(runs_in_turn(paths, exclude))
+    return {name: read_run(path).drop(exclude) for name, path in by_stem(paths).items()}
 
 
-def runs_in_turn(paths: Sequence[Path], exclude: dict[str, frozenset[str]]) -> Iterator[tuple[str, Run]]:
-    """As `read_runs`, one at a time: thirty runs of millions of rows need the memory of one."""
+def by_stem(paths: Sequence[Path]) -> dict[str, Path]:
+    """Run files by their stems, as which results name them."""
     seen: dict[str, Path] = {}
     for path in paths:
         name = run_name(path)
@@ -53,8 +53,7 @@ def runs_in_turn(paths: Sequence[Path], exclude: dict[str, frozenset[str]]) -> I
                 f"two runs are called {name!r} ({path} is one): rename a file, results go by the file's stem"
             )
         seen[name] = path
-    for name, path in seen.items():
-        yield name, read_run(path).drop(exclude)
+    return seen
 
 
 def evaluate_runs(
@@ -67,7 +66,8 @@ def evaluate_runs(
     per_query: bool = False,
 ) -> Answer:
     """Score run files; `results[RUN][MEASURE]`, RUN being the file's stem."""
-    from ..eval import evaluate, parse_measures
+    from ..eval import parse_measures
+    from ..eval.run_scoring import score_files
 
     judged, chosen, exclude = judgements(dataset, qrels, measures)
     wanted = parse_measures(chosen)
@@ -75,8 +75,9 @@ def evaluate_runs(
         raise UsageError(f"--ties {ties!r}: {suggest(ties, ('float32', 'float64'))}")
     results: dict[str, Any] = {}
     rows = []
-    for name, run in runs_in_turn(paths, exclude):
-        evaluation = evaluate(run, judged, wanted, ties=ties, name=name)  # type: ignore[arg-type]
+    scored = score_files(by_stem(paths), judged, wanted, exclude=exclude, ties=ties)  # type: ignore[arg-type]
+    for evaluation in (row.evaluation for row in scored):
+        name = evaluation.name
         results[name] = dict(evaluation.means)
         if per_query:
             results[name]["per_query"] = evaluation.to_dict()
@@ -104,25 +105,23 @@ def compare_runs(
     seed: int,
 ) -> Answer:
     """Score run files and test them against the baseline; write a report to `out` where given."""
-    from ..eval import evaluate
-    from ..eval.explorer import DEPTH, make_explorer
-    from ..eval.report import counts_of, make_report, with_judged, write_report
+    from ..eval.explorer import make_explorer
+    from ..eval.report import make_report, with_judged, write_report
+    from ..eval.run_scoring import score_files
 
     if len(paths) < 2:
         raise UsageError(f"compare needs at least two runs, got {len(paths)}: for one use `cribble eval`")
     judged, chosen, exclude = judgements(dataset, qrels, measures)
     wanted = with_judged(chosen)
-    evaluations, tops, made = [], {}, {}
-    for name, run in runs_in_turn(paths, exclude):
-        evaluations.append(evaluate(run, judged, wanted, name=name))
-        tops[name], made[name] = run.top(DEPTH), counts_of(run.provenance)
+    scored = list(score_files(by_stem(paths), judged, wanted, exclude=exclude))
+    evaluations = [row.evaluation for row in scored]
     data = load_dataset(dataset) if dataset else None
     texts = {query.id: query.text for query in data.queries} if data else {}
     explorer = None
     if out is not None and out.suffix == ".html":
         explorer = make_explorer(
             evaluations,
-            tops,
+            {row.evaluation.name: row.top for row in scored},
             {"": judged},
             evaluations[0].measures[0],
             query_texts=texts,
@@ -133,7 +132,7 @@ def compare_runs(
         title=dataset or str(qrels),
         baseline=baseline,
         seed=seed,
-        made=made,
+        made={row.evaluation.name: row.made for row in scored},
         explorer=explorer,
         query_texts=texts,
     )

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..corpora import load_dataset
 from ..envelope import Answer, Table
-from ..errors import UsageError
+from ..errors import InputError, UsageError, suggest
+
+if TYPE_CHECKING:
+    from ..eval.results_store import Result
 
 
 def run_suite_config(
@@ -116,3 +120,65 @@ def show_leaderboard(
     return Answer(
         board.to_dict() | {"files": [str(path) for path in paths]}, [table], [f"written: {path}" for path in paths]
     )
+
+
+def export_results(
+    folder: Path, form: str, out: Path, *, system: str | None, model: str | None, task: str | None, header: bool
+) -> Answer:
+    """Write a folder's results, of one system or all, in another tool's form; see `eval.exports`."""
+    from ..eval.results_store import stored
+
+    if form not in EXPORTS:
+        raise UsageError(f"--form {form!r}: {suggest(form, EXPORTS)}")
+    for option, given, of in (
+        ("--model", model, "mteb"),
+        ("--task", task, "mteb"),
+        ("--header", header or None, "trec"),
+    ):
+        if given is not None and form != of:
+            raise UsageError(f"{option} is for --form {of}")
+    found = stored(folder)
+    systems = sorted({result.system for _, result in found})
+    if system is not None and system not in systems:
+        raise UsageError(f"--system {system!r}: {suggest(system, systems)}")
+    chosen = [(path, result) for path, result in found if system in (None, result.system)]
+    paths = [path for source, result in chosen for path in _export(source, result, form, out, model, task, header)]
+    return Answer({"files": [str(path) for path in paths]}, lines=[f"written: {path}" for path in paths])
+
+
+EXPORTS = ("trec", "beir", "bright", "mteb")
+
+
+def _export(
+    source: Path, result: Result, form: str, out: Path, model: str | None, task: str | None, header: bool
+) -> list[Path]:
+    """One result's files. Its run lies in the folder of its experiment, one level above `results/`."""
+    from ..configs.schema import file_name
+    from ..eval import exports
+    from ..run_files import read_run
+
+    name = result.dataset.rpartition("/")[2]
+    if form == "mteb":
+        wanted = task or exports.MTEB_TASKS.get(name, name)
+        if model is None:
+            raise UsageError("--form mteb needs --model ORGANISATION/NAME, as mteb names models")
+        return exports.write_mteb(result, out, model, wanted)
+    experiment, run_file = source.parents[2], f"{file_name(result.system)}.trec"
+    runs = sorted(experiment.glob(f"*/{run_file}")) if result.parts else [experiment / run_file]
+    if not runs or not runs[0].exists():
+        raise InputError(f"{experiment / run_file}, the run of {result.system!r} on {result.dataset!r}, does not exist")
+    place = out / file_name(result.system)
+    names = {path: f"{name}-{path.parent.name}" if result.parts else name for path in runs}
+    if form == "beir":
+        return exports.write_beir_bundle({names[path]: read_run(path) for path in runs}, place, {name: result})
+    written = []
+    for path in runs:
+        run = read_run(path, name=result.system)
+        target = place / f"{'run.' if form == 'trec' else ''}{names[path]}{'.txt' if form == 'trec' else '.score.json'}"
+        if form == "trec":
+            exports.write_trec(run, target, header=exports.run_metadata(result) if header else None)
+        else:
+            dataset = load_dataset(str(result.provenance.get("dataset", "")))
+            exports.write_bright_scores(run, target, dataset.exclusions())
+        written.append(target)
+    return written

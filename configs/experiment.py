@@ -25,6 +25,7 @@ from ..eval.explorer import DEPTH, make_explorer
 from ..eval.report import Report, counts_of, make_report, with_judged, write_report
 from ..eval.results_store import Result as StoredResult
 from ..eval.results_store import save_result
+from ..eval.suite import canonical_name
 from ..files import write_whole
 from ..index.manifest import library_versions
 from ..notices import collected_warnings
@@ -102,7 +103,7 @@ def run_experiment(
         systems = [_run_system(name, config, dataset, measures, folder, finish) for name in config.pipeline]
     experiment = Experiment(config, folder, systems, _report(config, dataset, systems, warnings))
     _write_manifest(experiment, started)
-    _save_results(experiment, set_name or dataset.id, suite)
+    _save_results(experiment, set_name or canonical_name(dataset.id), suite)
     for ending in ("html", "md", "json"):
         write_report(experiment.report, folder / f"report.{ending}")
     return experiment

@@ -35,6 +35,8 @@ class SuiteRun:
     experiments: dict[str, Experiment]
     absent: tuple[Absent, ...]
     remarks: tuple[str, ...]
+    #: Sets of which some parts are absent: a labelled mean is not over such.
+    partial: frozenset[str] = frozenset()
 
     def score(self, system: str, set_name: str, measure: str) -> float | None:
         if set_name not in self.experiments:
@@ -52,7 +54,10 @@ class SuiteRun:
             labelled[f"mean of the {len(ran)} that ran, of {len(self.suite.sets)}"] = ran
         table: dict[str, dict[str, float | None]] = {}
         for label, names in labelled.items():
-            scores = {system: [self.score(system, name, measure) for name in names] for system in systems}
+            whole = label not in self.suite.means or self.partial.isdisjoint(names)
+            scores = {
+                system: [self.score(system, name, measure) if whole else None for name in names] for system in systems
+            }
             table[label] = {
                 system: None if None in row else float(np.mean([value for value in row if value is not None]))
                 for system, row in scores.items()
@@ -63,11 +68,11 @@ class SuiteRun:
         """One sentence for each labelled mean that lacks sets, and for each set that is absent."""
         lines = []
         for label, names in self.suite.means.items():
-            missing = [name for name in names if name not in self.experiments]
+            missing = [name for name in names if name not in self.experiments or name in self.partial]
             if missing:
                 listed = ", ".join(missing[:6]) + (", …" if len(missing) > 6 else "")
                 lines.append(
-                    f"No {label}: {len(missing)} of its {len(names)} sets {'was' if len(missing) == 1 else 'were'} not run ({listed})."
+                    f"No {label}: {len(missing)} of its {len(names)} sets {'was' if len(missing) == 1 else 'were'} not run, or not whole ({listed})."
                 )
         lines += [f"{item.item.name} is absent: {item.reason}." for item in self.absent]
         return lines
@@ -112,10 +117,11 @@ def run_suite(
     for remark in remarks:
         logger.warning("%s", remark)
     experiments = {}
-    for item in found:
-        logger.info("%s: %s", item.item.name, item.dataset.id)
-        experiments[item.item.name] = _run_set(suite, item, config, folder)
-    done = SuiteRun(suite, folder, experiments, absent, remarks)
+    for here in found:
+        logger.info("%s: %s", here.item.name, here.dataset.id)
+        experiments[here.item.name] = _run_set(suite, here, config, folder)
+    partial = frozenset(item.item.name for item in found if not item.whole)
+    done = SuiteRun(suite, folder, experiments, absent, remarks, partial)
     with write_whole(folder / "suite.json") as stream:
         stream.write(json.dumps(done.to_dict(), ensure_ascii=False, indent=1).encode() + b"\n")
     return done
@@ -131,14 +137,11 @@ def _run_set(suite: Suite, found: Found, config: Mapping[str, Any], folder: Path
         only_candidates(dataset)
         finish = whole_candidates
         retrieve_all(data["pipeline"], dataset.num_documents or 1)
-    where = folder / item.name
+    name = f"{suite.name}/{item.name}"
+    if not found.whole:
+        name += f" ({len(dataset.parts)} of {item.parts} parts)"
     return run_experiment(
-        parse_config(data),
-        where,
-        dataset=dataset,
-        finish=finish,
-        suite=suite.name,
-        set_name=f"{suite.name}/{item.name}",
+        parse_config(data), folder / item.name, dataset=dataset, finish=finish, suite=suite.name, set_name=name
     )
 
 

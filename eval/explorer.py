@@ -133,8 +133,8 @@ def _titles(
     wanted: dict[str, dict[str, None]] = {}
     for rows in shown.values():
         for query_id, row in rows.items():
-            part = wanted.setdefault(_part(query_id, qrels)[0], {})
-            part.update(dict.fromkeys(hit.doc_id for hit in row))
+            ids = wanted.setdefault(_part(query_id, qrels)[0], {})
+            ids.update(dict.fromkeys(hit.doc_id for hit in row))
     titles: dict[str, str] = {}
     for part, ids in wanted.items():
         if part in documents:

@@ -84,11 +84,16 @@ class MtebSearch:
     @property
     def mteb_model_meta(self) -> Any:
         """mteb's ModelMeta: the given name and facts; what is not given is said to be unknown."""
-        require("mteb", "an mteb model")
-        from mteb.models.model_meta import ModelMeta
+        return model_meta(self._name, self._revision, self._facts)
 
-        fields = dict.fromkeys(_UNKNOWN) | {"framework": [], "name": self._name, "revision": self._revision}
-        return ModelMeta(**(fields | self._facts))
+
+def model_meta(name: str, revision: str, facts: Mapping[str, Any] | None = None) -> Any:
+    """mteb's ModelMeta with these facts and all else unknown."""
+    require("mteb", "an mteb model")
+    from mteb.models.model_meta import ModelMeta
+
+    fields: dict[str, Any] = dict.fromkeys(_UNKNOWN) | {"framework": [], "name": name, "revision": revision}
+    return ModelMeta(**(fields | dict(facts or {})))
 
 
 def rank_candidates(

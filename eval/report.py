@@ -231,10 +231,12 @@ def make_report(
         [evaluation.only(tested) for evaluation in evaluations], baseline=baseline or names[0], **options
     )
     settings = {key: options[key] for key in ("confidence", "resamples", "seed") if key in options}
+    # All at once, so that the queries of the resamples are drawn once: they are the same for every column.
+    columns = [evaluation.weighted(measure) for evaluation in evaluations for measure in evaluation.measures]
+    drawn = iter(bootstrap(np.column_stack(columns), **settings))
     rows = []
     for evaluation in evaluations:
-        table = np.column_stack([evaluation.weighted(measure) for measure in evaluation.measures])
-        intervals = dict(zip(map(str, evaluation.measures), bootstrap(table, **settings), strict=True))
+        intervals = {str(measure): next(drawn) for measure in evaluation.measures}
         row_made = (made or {}).get(evaluation.name, {})
         rows.append(Row(evaluation, intervals, (seconds or {}).get(evaluation.name), row_made))
     return Report(

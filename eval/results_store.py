@@ -130,6 +130,11 @@ def read_result(path: Path) -> Result:
 
 def read_store(folder: Path) -> list[Result]:
     """All results beneath a folder. Two of one system on one data set are refused, as no table could show both."""
+    return [result for _, result in stored(folder)]
+
+
+def stored(folder: Path) -> list[tuple[Path, Result]]:
+    """As `read_store`, with each result's file."""
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder with results")
     found: dict[tuple[str, str], Path] = {}
@@ -142,7 +147,7 @@ def read_store(folder: Path) -> list[Result]:
                 f"{path} and {found[key]} are both of {result.system!r} on {result.dataset!r}: remove one, or rename a system"
             )
         found[key] = path
-        results.append(result)
+        results.append((path, result))
     if not results:
         raise InputError(f"{folder} holds no results (*{_ENDING}): `cribble run` writes them into its folder")
     return results

@@ -96,13 +96,15 @@ def randomisation(differences: np.ndarray, *, permutations: int = 100_000, seed:
     rng = np.random.default_rng(seed)
     as_extreme = np.zeros(differences.shape[1], np.int64)
     step = max(1, _BLOCK // count)
+    room = np.empty((min(step, flips), count))  # made once: new memory for every block costs as much as the product
     for start in range(0, flips, step):
         rows = min(step, flips - start)
+        kept = room[:rows]
         if exact:
             patterns = np.arange(start, start + rows, dtype="<u8")[:, None]
         else:
             patterns = rng.integers(0, 1 << 64, (rows, -(-count // 64)), np.uint64).astype("<u8")
-        kept = np.unpackbits(patterns.view(np.uint8), axis=1, count=count, bitorder="little").astype(np.float64)
+        kept[:] = np.unpackbits(patterns.view(np.uint8), axis=1, count=count, bitorder="little")
         as_extreme += (np.abs(2 * (kept @ differences) - total) >= limit).sum(axis=0)
     return [float(n) / flips if exact else (1 + float(n)) / (flips + 1) for n in as_extreme]
 

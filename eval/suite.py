@@ -14,6 +14,7 @@ from typing import Any
 
 from ..corpora import load_dataset
 from ..corpora.dataset import Dataset
+from ..corpora.facts import beir_sets
 from ..errors import CribbleError, InputError, UsageError, suggest
 from ..yaml_files import check_card, read_mapping
 
@@ -104,6 +105,11 @@ class Found:
     item: SuiteSet
     dataset: Dataset
     remarks: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all parts are here, of a set whose score is the mean over its parts."""
+        return not self.item.parts or len(self.dataset.parts) == self.item.parts
 
 
 @dataclass(frozen=True)
@@ -221,6 +227,17 @@ def _remarks(item: SuiteSet, dataset: Dataset) -> list[str]:
         for what, number in found.items()
         if number is not None and (known := getattr(item, what)) and known != number
     ]
+
+
+def canonical_name(dataset_id: str) -> str:
+    """How a data set is called in results: `beir/NAME` for a set of BEIR in its default split, else its own id."""
+    scheme, _, rest = dataset_id.partition(":")
+    place, _, split = rest.partition("@")
+    name = place.rstrip("/").rpartition("/")[2]
+    known = beir_sets().get(name)
+    if scheme in ("beir", "ir_datasets") and known is not None and split in ("", known.default_split):
+        return f"beir/{name}"
+    return dataset_id
 
 
 def data_folder(given: str | Path | None) -> Path | None:
