@@ -36,6 +36,9 @@ def test_holes_are_filled_and_every_score_says_so(cribble, folder):
     scored = cribble("eval", "up.trec", "--qrels", "f.txt", "--measures", "nDCG@3 AP", "--json", cwd=folder).results
     assert scored["up"] == done["scores"]["up"]["filled"]
     assert 0 < scored["up"]["Machine@3"] < 1
+    table = cribble("eval", "up.trec", "--qrels", "f.txt", "--measures", "nDCG@3 AP", cwd=folder).out.splitlines()
+    assert table[0].split() == ["run", "nDCG@3", "Machine@3", "AP", "Machine", "queries", "missing"]
+    assert table[1].split()[:3] == ["up", f"{scored['up']['nDCG@3']:.4f}", f"{scored['up']['Machine@3']:.4f}"]
     shown = cribble("compare", "up.trec", "down.trec", "--qrels", "f.txt", "--measures", "nDCG@3", cwd=folder)
     assert "Machine@3" in shown.out
     plain = cribble("eval", "up.trec", "--qrels", "human.txt", "--measures", "nDCG@3", "--json", cwd=folder).results
