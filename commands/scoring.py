@@ -74,11 +74,12 @@ def evaluate_runs(
     if ties not in ("float32", "float64"):
         raise UsageError(f"--ties {ties!r}: {suggest(ties, ('float32', 'float64'))}")
     results: dict[str, Any] = {}
-    rows = []
+    rows, shown = [], list(map(str, wanted))
     scored = score_files(by_stem(paths), judged, wanted, exclude=exclude, ties=ties)  # type: ignore[arg-type]
     for evaluation in (row.evaluation for row in scored):
         name = evaluation.name
         results[name] = dict(evaluation.means)
+        shown = list(evaluation.means)  # more than was asked for, where a machine judged
         if per_query:
             results[name]["per_query"] = evaluation.to_dict()
         counts = evaluation.counts
@@ -90,7 +91,7 @@ def evaluate_runs(
                 str(counts["missing"]),
             ]
         )
-    table = Table(["run", *map(str, wanted), "queries", "missing"], rows)
+    table = Table(["run", *shown, "queries", "missing"], rows)
     return Answer(results, [table])
 
 
