@@ -17,6 +17,7 @@ from .checkpoint import Checkpoint, find_checkpoint
 from .image_documents import image_batches, image_of
 from .network import Network
 from .runtime import check_dtype, check_token_budget, choose_device
+from .sparse_files import largest
 from .sparse_network import SparseNetwork
 from .sparse_settings import SparseCard, SparseSettings, find_card, given_settings, quantised, settle
 
@@ -259,6 +260,12 @@ class SparseEncoder:
         """The terms above 0 of each text of a batch, ascending. Raises `InputError` for NaN, naming the text."""
         import torch
 
+        if (stored := stored_weights(network)) is not None:
+            mask = features["attention_mask"].bool().cpu().numpy()
+            for tokens, seen in zip(features["input_ids"].cpu().numpy(), mask, strict=True):
+                ids = np.unique(tokens[seen]).astype(np.int32)
+                yield largest(ids[stored[ids] > 0], stored[ids][stored[ids] > 0], most)
+            return
         weights = network.forward(features)["sentence_embedding"].float()
         if weights.is_sparse:
             weights = weights.to_dense()
@@ -274,27 +281,29 @@ class SparseEncoder:
         ends = np.cumsum(np.bincount(rows.cpu().numpy(), minlength=len(weights)))
         ids = terms.cpu().numpy().astype(np.int32)
         for start, end in zip([0, *ends[:-1]], ends, strict=True):
-            yield _largest((ids[start:end], values[start:end]), most)
+            yield largest(ids[start:end], values[start:end], most)
 
     def _sparse(self, rows: list[_Row]) -> Sparse:
         return Sparse.of(rows, self.network.terms)
 
 
+def stored_weights(network: Network) -> np.ndarray | None:
+    """Weights (V,) of a model that is nothing but them, so that no vector as wide as the vocabulary need be made."""
+    modules = list(network.model)
+    if len(modules) != 1 or type(modules[0]).__name__ != "SparseStaticEmbedding":
+        return None
+    weights: np.ndarray = modules[0].weight.detach().float().cpu().numpy()
+    if not np.isfinite(weights).all():
+        raise InputError(f"the model {network.name} has NaN or infinite weights of tokens: check its files")
+    return weights
+
+
 _NO_TERMS: _Row = (np.zeros(0, np.int32), np.zeros(0, np.float32))
-
-
-def _largest(row: _Row, most: int | None) -> _Row:
-    """The terms of the `most` largest weights; of equal ones those with lower ids."""
-    ids, weights = row
-    if most is None or len(ids) <= most:
-        return row
-    kept = np.sort(np.argsort(-weights, kind="stable")[:most])
-    return ids[kept], weights[kept]
 
 
 def _finished(row: _Row, most: int | None, least: float | None, rule: str | float | None) -> _Row:
     """A text's terms pruned by number and weight, then quantised; what is rounded to 0 goes."""
-    ids, weights = _largest(row, most)
+    ids, weights = largest(*row, most)
     if least is not None:
         ids, weights = ids[weights >= least], weights[weights >= least]
     weights = quantised(weights, rule)

@@ -188,14 +188,19 @@ class SparseNetwork:
                         return value
         return int(first.model.config.vocab_size)
 
-    @cached_property
-    def vocabulary(self) -> str:
-        """SHA-256, 16 hex digits, of the tokens and their ids: the documents' side's, or the queries' where that reads pictures."""
+    @property
+    def tokenizer(self) -> Any:
+        """Whose tokens the terms are: the documents' side's, or the queries' where that reads pictures."""
         firsts = [self.chains[task][0] for task in ("document", "query")]
         tokenizer = next((t for first in firsts if (t := getattr(first, "tokenizer", None)) is not None), None)
         if tokenizer is None:
             raise InputError(f"the model {self.checkpoint.name} has no tokenizer, so its terms have no names")
-        return vocabulary_digest(tokenizer)
+        return tokenizer
+
+    @cached_property
+    def vocabulary(self) -> str:
+        """SHA-256, 16 hex digits, of the tokens and their ids."""
+        return vocabulary_digest(self.tokenizer)
 
 
 def vocabulary_digest(tokenizer: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..errors import InputError, SetupError, UsageError, suggest
 from ..index.manifest import read_manifest
 from ..index.opening import find_kind
+from ..models.sparse_files import largest_terms, read_query_vectors
 from ..models.sparse_options import SPARSE_ENCODING, located, make_sparse_encoder, query_encoder
 from ..records import Query, Run
 from ..registry import register
@@ -58,8 +60,9 @@ class SparseRetriever(Indexed, Retriever):
 
     `index` is a folder made by `SparseRetriever.build` or `cribble index`. `model` is the encoder; by default the one that
     the index records, and another is refused. `query_model` encodes the queries instead, if its vocabulary is the
-    documents' (a SPLADE-doc index with the queries of another SPLADE); `query_terms` keeps so many of a query's largest
-    weights. `device` is auto, cpu or cuda. The best `k` documents are found.
+    documents' (a SPLADE-doc index with the queries of another SPLADE); `query_vectors` is a file of queries that were
+    encoded elsewhere (see `models.sparse_files`). `query_terms` keeps so many of a query's largest weights. `device` is
+    auto, cpu or cuda. The best `k` documents are found.
 
     The engine is chosen at the build: `inverted` (default, exact), `lucene` or `seismic`. Of an `inverted` index `approx`,
     from 0 (exact) to below 1, leaves out terms of a query that together make at most this share of a score. Of a
@@ -71,6 +74,7 @@ class SparseRetriever(Indexed, Retriever):
     k: int = 1000
     model: str | None = None
     query_model: str | None = None
+    query_vectors: str | Path | None = None
     query_terms: int | None = None
     device: str = "auto"
     allow: Ids = None
@@ -92,6 +96,8 @@ class SparseRetriever(Indexed, Retriever):
     def __post_init__(self) -> None:
         if self.query_terms is not None and self.query_terms < 1:
             raise UsageError(f"sparse: query_terms is {self.query_terms}, expected at least 1")
+        if self.query_vectors is not None and self.query_model is not None:
+            raise UsageError("sparse: query_model has no effect with query_vectors: leave one of them out")
 
     @classmethod
     def build_index(cls, dataset: Dataset, path: str | Path, *, overwrite: bool, options: dict[str, Any]) -> None:
@@ -167,10 +173,22 @@ class SparseRetriever(Indexed, Retriever):
             )
         return self.model
 
-    def query_vectors(self, queries: list[Query]) -> Sparse:
+    def artifacts(self) -> dict[str, str]:
+        """Also the SHA-256 of the file of query vectors."""
+        file = self.query_vectors and Path(self.query_vectors)
+        digest = {"query_vectors": hashlib.sha256(file.read_bytes()).hexdigest()} if file and file.is_file() else {}
+        return super().artifacts() | digest
+
+    def encode(self, queries: list[Query]) -> Sparse:
         """The terms of the queries, over the index's vocabulary."""
-        found = self.query_encoder.encode_queries([query.text for query in queries])
-        return Sparse(found.indptr, found.ids, found.weights, self.opened.manifest.encoder.dim)
+        terms = self.opened.manifest.encoder.dim
+        if self.query_vectors is None:
+            found = self.query_encoder.encode_queries([query.text for query in queries])
+            return Sparse(found.indptr, found.ids, found.weights, terms)
+        encoder = self.encoder
+        self.opened.refuse_other_encoder(encoder.spec)
+        found = read_query_vectors(self.query_vectors, queries, encoder.network.tokenizer.get_vocab(), terms)
+        return largest_terms(found, self.query_terms) if self.query_terms is not None else found
 
     def search_vectors(self, queries: list[Query], vectors: Sparse, k: int) -> Run:
         """The best `k` documents for each query by its vector in `vectors`, whoever made it."""
@@ -180,7 +198,7 @@ class SparseRetriever(Indexed, Retriever):
 
     def retrieve(self, queries: list[Query], k: int) -> Run:
         self.check_filters()
+        vectors = self.encode(queries)
         if not queries:
-            _ = self.query_encoder
             return Run.from_rankings([], name=self.label, score_kind=self.score_kind)
-        return self.search_vectors(queries, self.query_vectors(queries), k)
+        return self.search_vectors(queries, vectors, k)

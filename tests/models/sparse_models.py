@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
-from cribble.tests.models.conftest import train_tokenizer
+from cribble.tests.models.conftest import WORDS, train_tokenizer
 
 TERMS = 600
 
@@ -126,6 +127,19 @@ def save_lexlip(folder: Path, *, bag_of_words: bool = False) -> Path:
     router = Router.for_query_document(queries, [ImageTerms.of(seen, bare), SpladePooling("max")])
     SparseEncoder(modules=[router], device="cpu").save_pretrained(str(folder))
     return folder
+
+
+def save_query_vectors(path: Path, queries) -> Path:
+    """Made-up vectors of queries, as JSON lines: each of a query's words that the tiny tokenizers know."""
+    rows = [
+        {
+            "id": query.id,
+            "vector": {word: i + 1.5 for i, word in enumerate(dict.fromkeys(query.text.split())) if word in WORDS},
+        }
+        for query in queries
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
 def dense(vectors):

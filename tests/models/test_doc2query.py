@@ -114,7 +114,7 @@ def test_a_sparse_encoder_encodes_expanded_documents(expander, tmp_path):
     again = SparseEncoder.of_spec(encoder.spec, folder, device="cpu")
     assert again.spec.differences(encoder.spec) == []
     assert np.allclose(dense(again.encode_documents(docs)), dense(expected), atol=1e-5)
-    with pytest.raises(InputError, match="has the weights .* recorded are"):
+    with pytest.raises(InputError, match=r"has the weights .* recorded are"):
         Expander.of_record(record | {"revision": "0" * 64}, device="cpu")
 
 

@@ -78,7 +78,7 @@ def test_cards_by_file_name_and_folder(tmp_path):
 
 def test_pyserinis_rule_is_pythons_round():
     """Oracle: Python's own round, which sends halves to even numbers, on float64 as pyserini's encoder computes it."""
-    halves = np.array([(n + 0.5) / 256 * 5 for n in range(0, 40)], np.float64).astype(np.float32)
+    halves = np.array([(n + 0.5) / 256 * 5 for n in range(40)], np.float64).astype(np.float32)
     random = np.random.default_rng(1).gamma(1, 1, 5000).astype(np.float32)
     weights = np.concatenate([halves, random, [0.009765625, 0.029296875, 0.0]]).astype(np.float32)
     expected = [float(round(float(w) / 5 * 256)) for w in weights]

@@ -215,7 +215,7 @@ def test_a_query_model_of_another_vocabulary_is_refused(made, tmp_path):
     vocabulary = content["model"]["vocab"]
     vocabulary["feline"] = vocabulary.pop("cat")
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="has the vocabulary .*their terms are not the same words"):
+    with pytest.raises(InputError, match=r"has the vocabulary .*their terms are not the same words"):
         SparseEncoder(made("bert"), device="cpu", query_model=str(folder)).encode_queries(["a"])
 
 
@@ -262,7 +262,7 @@ def test_nan_weights_name_the_text(made, tmp_path):
     tokens = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
     words[tokens["river"]] = float("nan")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match="gives NaN or infinite weights for the (query|document) '"):
+    with pytest.raises(InputError, match=r"gives NaN or infinite weights for the (query|document) '"):
         SparseEncoder(folder, device="cpu").encode_documents(documents(["cat", "by the river"]))
 
 
