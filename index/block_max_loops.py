@@ -34,8 +34,9 @@ _PIECE = 256
 #: Postings that are worth asking first whether any sum can still reach the threshold.
 WORTH_ASKING = 512
 
-#: The smallest score, and the threshold before there are k candidates.
-TINY = 5e-324
+#: Less than any score (no product of float32 numbers is as small), and the threshold before there are k candidates. Not
+#: the smallest number of all: where a library had the processor take such for 0, all documents would reach it.
+TINY = 1e-300
 
 
 @compiled

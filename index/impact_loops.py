@@ -1,4 +1,7 @@
-"""Compiled: search of stored impacts. A query's terms are added in the order in which they are given."""
+"""Compiled: search of stored impacts. A query's terms are added in the order in which they are given.
+
+The inner loop over a segment stands where it is used: as a function of its own, taken in or not, it was a third slower.
+"""
 
 from __future__ import annotations
 
