@@ -10,10 +10,10 @@ is called that. Both run in one call, interleaved, in one thread; figures are of
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -124,7 +124,7 @@ def _asked(process: Any, what: str) -> tuple[float, float, float]:
 def _padded(query: np.ndarray, tokens: np.ndarray, offsets: np.ndarray) -> Callable[[], float]:
     import torch
 
-    documents = [torch.from_numpy(tokens[a:b]) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    documents = [torch.from_numpy(tokens[a:b]) for a, b in itertools.pairwise(offsets)]
     padded = torch.nn.utils.rnn.pad_sequence(documents, batch_first=True)
     mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(d)) for d in documents], batch_first=True)
     left = torch.from_numpy(query)[None]
@@ -205,7 +205,7 @@ def quality(name: str, folder: Path) -> None:
         run = Run.from_rankings(
             [(q.id, *r) for q, r in zip(queries, found, strict=True)], name=label, score_kind="maxsim"
         )
-        value = evaluate(run, data.qrels, "nDCG@10").means["nDCG@10"]
+        value = evaluate(run, data.qrels or {}, "nDCG@10").means["nDCG@10"]
         counts = index.manifest.counts
         proposing = counts.get("proposal_bytes_per_document", 0)
         held = counts["vector_bytes_per_document"] + proposing
@@ -233,4 +233,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

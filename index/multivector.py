@@ -25,6 +25,7 @@ from .manifest import Manifest, Plan, check_index
 from .maxsim import SIMILARITIES, QuerySide, blocks, prepared, product, token_bias
 from .maxsim_kernel import exact_sum_of_best
 from .multivector_files import STORAGE, TokenShard, token_places
+from .multivector_pooling import POOLINGS
 from .multivector_writer import LARGEST, RANKS, MultivectorWriter
 from .texts import TextStore
 
@@ -96,18 +97,21 @@ class MultivectorIndex:
         similarity: str | None = None,
         storage: str = "float16",
         mean: bool | None = None,
+        pool_factor: float = 1.0,
+        pool: str | None = None,
         truncated: Callable[[], int] | None = None,
         overwrite: bool = False,
     ) -> Self:
         """Encode `documents` into the folder `path`, or go on with a build that was interrupted there (see build.py).
 
         `spec` is the identity of `encode`; `similarity` of two tokens is dot, cosine or l2, the spec's by default, `mean`
-        its too. `storage` is float32, float16, bfloat16 or int8 (a scale a token). `truncated` returns the encoder's
-        running count of cut texts. Memory holds a shard's texts and the vectors of 256 documents.
+        its too. `storage` is float32, float16, bfloat16 or int8 (a scale a token). With a `pool_factor` above 1 only that
+        part of a document's tokens stays, by the convention `pool` (multivector_pooling.py). `truncated` returns the
+        encoder's running count of cut texts. Memory holds a shard's texts and the vectors of 256 documents.
         Errors: those of `build_index`; `InputError` for vectors that do not fit; `UsageError` for an unknown option.
         """
-        options = token_options(cls.registered_name, spec, similarity, storage, mean)
-        writer = MultivectorWriter(encode, spec.dim, options["similarity"], storage, truncated)
+        options = token_options(cls.registered_name, spec, similarity, storage, mean, pool_factor, pool)
+        writer = MultivectorWriter(encode, spec.dim, options, truncated)
         plan = Plan(cls.registered_name, corpus, shard_documents, options, spec)
         manifest = build_index(path, documents, writer, plan, total=total, overwrite=overwrite)
         warn_of_empty(path, manifest)
@@ -139,7 +143,7 @@ class MultivectorIndex:
     ) -> MultivectorWriter:
         """What adds to, deletes from and compacts the index of this `manifest` (changes.py)."""
         dim = manifest.encoder.dim if manifest.encoder else 0
-        return MultivectorWriter(encode, dim, manifest.options["similarity"], manifest.options["storage"], truncated)
+        return MultivectorWriter(encode, dim, manifest.options, truncated)
 
     def refuse_other_encoder(self, spec: EncoderSpec) -> None:
         """Raise `InputError` with both values when `spec` differs from the recorded encoder."""
@@ -332,7 +336,13 @@ def _batches(queries: MultiVector, most: int) -> Iterator[MultiVector]:
 
 
 def token_options(
-    name: str, spec: EncoderSpec, similarity: str | None, storage: str, mean: bool | None
+    name: str,
+    spec: EncoderSpec,
+    similarity: str | None,
+    storage: str,
+    mean: bool | None,
+    pool_factor: float,
+    pool: str | None,
 ) -> dict[str, Any]:
     """The options of an index of token vectors, those not given as the encoder `spec` says. Raises for unknown values."""
     chosen = spec.similarity if similarity is None else similarity
@@ -342,8 +352,17 @@ def token_options(
         raise UsageError(f"{name} index: storage {storage!r} is unknown: {suggest(storage, STORAGE)}")
     if spec.dim < 1:
         raise InputError(f"{name} index: the encoder spec of {spec.model!r} has dim {spec.dim}, expected its width")
-    by_spec = spec.extra.get("scores") == "meanmaxsim"
-    return {"similarity": chosen, "storage": storage, "mean": by_spec if mean is None else mean}
+    if not 1 <= pool_factor < float("inf"):
+        raise UsageError(f"{name} index: pool_factor is {pool_factor}, expected 1 (no pooling) or more")
+    if pool is not None and pool_factor == 1:
+        raise UsageError(f"{name} index: pool={pool!r} has no effect without a pool_factor above 1")
+    if pool is not None and pool not in POOLINGS:
+        raise UsageError(f"{name} index: pool {pool!r} is unknown: {suggest(pool, POOLINGS)}")
+    options: dict[str, Any] = {"similarity": chosen, "storage": storage, "mean": mean}
+    if mean is None:
+        options["mean"] = spec.extra.get("scores") == "meanmaxsim"
+    pooling = {"pool_factor": float(pool_factor), "pool": (pool or POOLINGS[0]) if pool_factor > 1 else None}
+    return options | pooling
 
 
 def warn_of_empty(path: str | Path, manifest: Manifest) -> None:

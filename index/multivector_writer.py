@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from .durable import write_array
 from .exact import unit_length
 from .growing import GrowingArray
 from .multivector_files import DTYPES, OFFSETS, SCALES, TOKENS, StoredTokens, TokenShard, stored
+from .multivector_pooling import pooled
 from .shards import summed
 from .texts import read_ids
 
@@ -34,14 +35,21 @@ LARGEST, RANKS = "max_norm.npy", "id_ranks.npy"
 
 @dataclass
 class MultivectorWriter:
-    """Encodes documents and writes `tokens.npy`, `offsets.npy` and, of int8, `scales.npy` per shard (multivector_files.py)."""
+    """Encodes documents and writes `tokens.npy`, `offsets.npy` and, of int8, `scales.npy` per shard (multivector_files.py).
+
+    `options` are the index's: `similarity`, `storage`, `pool_factor` and `pool`.
+    """
 
     encode: Callable[[list[Document]], MultiVector]
     dim: int
-    similarity: str
-    storage: str
+    options: Mapping[str, Any]
     truncated: Callable[[], int] | None = None
     libraries: ClassVar[Sequence[str]] = ("numpy", "numba", "torch", "transformers", "sentence-transformers")
+
+    @property
+    def storage(self) -> str:
+        """How numbers are kept."""
+        return str(self.options["storage"])
 
     def write(self, folder: Path, documents: list[Document], advance: Advance) -> Mapping[str, int]:
         before = self.truncated() if self.truncated else 0
@@ -107,7 +115,9 @@ class MultivectorWriter:
                     f"the encoder gave {len(vectors)} matrices of {vectors.tokens.shape[1]} dimensions for {len(batch)} "
                     f"documents, expected {len(batch)} of {self.dim}: check its spec"
                 )
-            values = unit_length(vectors.tokens)[0] if self.similarity == "cosine" else vectors.tokens
+            if self.options["pool_factor"] > 1:
+                vectors = pooled(vectors, self.options["pool_factor"], self.options["pool"])
+            values = unit_length(vectors.tokens)[0] if self.options["similarity"] == "cosine" else vectors.tokens
             numbers, scales = stored(values, self.storage)
             fine = np.isfinite(values).all(axis=1) & np.isfinite(numbers).all(axis=1)
             if not fine.all():

@@ -57,6 +57,8 @@ class MuveraIndex(MultivectorIndex):
         similarity: str | None = None,
         storage: str = "float16",
         mean: bool | None = None,
+        pool_factor: float = 1.0,
+        pool: str | None = None,
         truncated: Callable[[], int] | None = None,
         overwrite: bool = False,
         structure: str = "flat",
@@ -74,7 +76,7 @@ class MuveraIndex(MultivectorIndex):
         `structure` searches them: flat (a scan), or an approximate kind, with its `options` (`ann_rules.py`).
         """
         name = cls.registered_name
-        kept: dict[str, Any] = token_options(name, spec, similarity, storage, mean)
+        kept: dict[str, Any] = token_options(name, spec, similarity, storage, mean, pool_factor, pool)
         if kept["similarity"] == "l2":
             raise UsageError(f"{name} index: encodings estimate inner products: similarity has to be dot or cosine")
         if structure not in STRUCTURES:
@@ -94,7 +96,7 @@ class MuveraIndex(MultivectorIndex):
         encoding = encoding_of(kept, spec.dim)
         if (kind := structure_kind(kept)) is not None:
             recipe(kind, total or 1, encoding.width, kept).new(encoding.width, "dot")
-        writer = MuveraWriter(encode, spec.dim, kept["similarity"], storage, truncated, encoding=encoding, options=kept)
+        writer = MuveraWriter(encode, spec.dim, kept, truncated, encoding=encoding)
         plan = Plan(name, corpus, shard_documents, kept, spec)
         warn_of_empty(path, build_index(path, documents, writer, plan, total=total, overwrite=overwrite))
         return cls.open(path, verify=False)
@@ -108,11 +110,7 @@ class MuveraIndex(MultivectorIndex):
     ) -> MuveraWriter:
         """What adds to the index (nothing is trained again), deletes from it and compacts it (made anew)."""
         dim = manifest.encoder.dim if manifest.encoder else 0
-        options = manifest.options
-        encoding = encoding_of(options, dim)
-        return MuveraWriter(
-            encode, dim, options["similarity"], options["storage"], truncated, encoding=encoding, options=options
-        )
+        return MuveraWriter(encode, dim, manifest.options, truncated, encoding=encoding_of(manifest.options, dim))
 
     @cached_property
     def _proposer(self) -> Proposer | None:

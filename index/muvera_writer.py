@@ -29,8 +29,7 @@ class MuveraWriter(MultivectorWriter):
     Encodings are of the token vectors as they are stored, so that a change makes the same ones.
     """
 
-    encoding: FixedDimensional = field(default_factory=lambda: FixedDimensional(1, projected=None))
-    options: Mapping[str, Any] = field(default_factory=dict)
+    encoding: FixedDimensional = field(kw_only=True)
 
     def _write(self, folder: Path, parts: Iterator[StoredTokens]) -> dict[str, int]:
         counts = super()._write(folder, parts)

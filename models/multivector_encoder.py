@@ -64,8 +64,8 @@ class MultiVectorEncoder:
     def of_spec(cls, spec: EncoderSpec, model: str | os.PathLike[str] | None = None, *, device: str = "auto") -> Self:
         """The encoder that an index records, or `model` under the same settings."""
         kept = {name: value for name, value in spec.extra.items() if name in SETTINGS}
-        prompts = {"query_prompt": spec.query_prompt, "document_prompt": spec.document_prompt}
-        return cls(model or spec.folder or spec.model, device=device, dtype=spec.dtype, **prompts, **kept)
+        kept |= {"query_prompt": spec.query_prompt, "document_prompt": spec.document_prompt}
+        return cls(model or spec.folder or spec.model, device=device, dtype=spec.dtype, **kept)
 
     def __repr__(self) -> str:
         return f"MultiVectorEncoder({str(self.model)!r}, dtype={self.dtype!r})"

@@ -63,6 +63,8 @@ class LateRetriever(Indexed, Retriever):
         "similarity": str | None,
         "mean": bool | None,
         "storage": str,
+        "pool_factor": float,
+        "pool": str | None,
         **{name: kind for own, _ in KINDS.values() for name, kind in own.items()},
         "shard_documents": int,
     }

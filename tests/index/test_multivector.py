@@ -14,6 +14,7 @@ from cribble.errors import InputError, UsageError
 from cribble.index.changes import add_documents, compact_index, delete_documents
 from cribble.index.multivector import MultivectorIndex
 from cribble.index.multivector_files import STORAGE, read, stored
+from cribble.index.multivector_pooling import pooled
 from cribble.index.opening import open_index, verify_index
 from cribble.records import DescribedDocument, Document
 from cribble.tests.index import token_builds
@@ -139,6 +140,48 @@ def test_mean_divides_by_the_querys_tokens(tmp_path):
         assert two.scores == pytest.approx(one.scores / len(text.split()))
 
 
+# ---- pooling ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:The symmetric non-negative hollow")  # of scipy, about Stanford's points
+@pytest.mark.parametrize("factor", [1.5, 2, 100])
+def test_pooled_tokens_are_those_of_sentence_transformers(factor):
+    """Oracle: sentence_transformers' HierarchicalTokenPooling (scipy or fastcluster), 1e-5; Stanford's by its definition."""
+    torch = pytest.importorskip("torch")
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from sentence_transformers.multi_vector_encoder.modules.token_pooling import HierarchicalTokenPooling
+
+    vectors = ragged(np.random.default_rng(9), 12, (1, 2, 3, 30))
+    tokens = vectors.tokens / np.linalg.norm(vectors.tokens, axis=1, keepdims=True)
+    vectors = MultiVector(tokens, vectors.offsets)
+    theirs = HierarchicalTokenPooling(factor, normalize_embeddings=False)
+    mine, stanford = pooled(vectors, factor, "sentence-transformers"), pooled(vectors, factor, "stanford")
+    for i in range(12):
+        assert mine[i] == pytest.approx(theirs.pool_one(torch.from_numpy(vectors[i])).numpy(), abs=1e-5)
+        count = max(int(len(vectors[i]) // factor), 1)
+        if count == len(vectors[i]):
+            assert stanford[i].tolist() == vectors[i].tolist()
+            continue
+        labels = fcluster(linkage(1 - vectors[i] @ vectors[i].T, method="ward"), t=count, criterion="maxclust")
+        means = [vectors[i][labels == label].mean(0) for label in sorted(set(labels))]
+        assert stanford[i] == pytest.approx(np.array(means), abs=1e-5)
+
+
+def test_a_pooled_index_is_smaller_and_records_how(tmp_path):
+    plain = build_exact(tmp_path / "plain", DOCUMENTS)
+    half = build_exact(tmp_path / "half", DOCUMENTS, pool_factor=2)
+    other = build_exact(tmp_path / "other", DOCUMENTS, pool_factor=2, pool="stanford")
+    assert half.manifest.counts["tokens"] < 0.6 * plain.manifest.counts["tokens"]
+    assert (half.manifest.options["pool_factor"], half.manifest.options["pool"]) == (2, "sentence-transformers")
+    assert np.linalg.norm(half.vectors(np.arange(5)).tokens, axis=1) == pytest.approx(1, abs=1e-3)
+    queries = encode_tokens(TEXTS)
+    assert other.search(queries, 5)[0].scores.tolist() != half.search(queries, 5)[0].scores.tolist()
+    add_documents(tmp_path / "half", lambda: [DOCUMENTS[0]._replace(id="again")], encode, spec=SPEC, corpus="more")
+    found = open_index(tmp_path / "half").search(encode_tokens([DOCUMENTS[0].full_text]), 2)[0]
+    assert found.ids.tolist() == ["d0", "again"]
+    assert found.scores[0] == found.scores[1]
+
+
 # ---- changes, death ---------------------------------------------------------------------------------------------------
 
 
@@ -168,7 +211,7 @@ def test_a_changed_index_gives_what_a_fresh_one_gives(tmp_path, build):
     verify_index(path)
 
 
-@pytest.mark.parametrize(("kind", "stride"), [("multivector-exact", 11), ("muvera", 13)])
+@pytest.mark.parametrize(("kind", "stride"), [("multivector-exact", 15), ("muvera", 19)])
 def test_death_at_steps_of_a_build(tmp_path, kind, stride):
     command = [sys.executable, str(Path(token_builds.__file__)), "steps", str(tmp_path), kind, "9", str(stride)]
     process = subprocess.run(
@@ -177,7 +220,7 @@ def test_death_at_steps_of_a_build(tmp_path, kind, stride):
     rows = [json.loads(line) for line in process.stdout.splitlines()]
     assert process.returncode == 0
     assert rows[-1]["survived"]
-    assert len(rows) > 3
+    assert len(rows) > 2
     assert all(row["equal"] for row in rows), [row for row in rows if not row["equal"]]
     assert {row["state"] for row in rows} == {"unfinished", "whole"}
 
@@ -201,6 +244,9 @@ def test_what_does_not_fit_is_refused(tmp_path):
     for options, message in [
         ({"storage": "int4"}, "storage 'int4' is unknown"),
         ({"similarity": "manhattan"}, "similarity 'manhattan' is unknown"),
+        ({"pool_factor": 0.5}, "pool_factor is 0.5, expected 1"),
+        ({"pool": "stanford"}, "pool='stanford' has no effect without a pool_factor"),
+        ({"pool": "stamford", "pool_factor": 2}, "did you mean 'stanford'"),
     ]:
         with pytest.raises(UsageError, match=message):
             build_exact(tmp_path / "k", DOCUMENTS[:9], **options)
