@@ -197,11 +197,8 @@ class Loop:
         return [rows.tolist() for rows in found]
 
 
-class Scipy:
+class Scipy(Loop):
     """The product of sparse matrices, a query at a time, and argpartition."""
-
-    def __init__(self, documents: Any, queries: Any) -> None:
-        self.documents, self.queries = documents, queries
 
     def build(self) -> int:
         import scipy.sparse
@@ -212,7 +209,7 @@ class Scipy:
         self.asked = scipy.sparse.csr_matrix((q.weights, q.ids, q.indptr), (len(q), q.terms))
         return int(matrix.data.nbytes + matrix.indices.nbytes + matrix.indptr.nbytes)
 
-    def search(self, k: int, setting: None) -> Any:
+    def search(self, k: int, setting: str | None) -> Any:
         import numpy as np
 
         found = []
@@ -221,9 +218,6 @@ class Scipy:
             best = np.argpartition(-scores.data, k)[:k] if scores.nnz > k else np.arange(scores.nnz)
             found.append(scores.indices[best[np.argsort(-scores.data[best])]])
         return found
-
-    def rows(self, found: Any) -> list[list[int]]:
-        return [rows.tolist() for rows in found]
 
 
 class Lucene:
