@@ -54,10 +54,9 @@ def test_the_same_seed_gives_the_same_weights(trained: RecurrentBinariser, tmp_p
 
 
 _KILLED = """
-import os, signal, sys
+import os, signal
 from pathlib import Path
-sys.path.insert(0, {here!r})
-import test_bebr
+import cribble.tests.training.test_bebr as test_bebr
 import cribble.training.bebr_run as run
 real = run.write_state
 def write_and_die(folder, progress):
@@ -70,7 +69,7 @@ run_of = test_bebr.train_bebr(test_bebr.material(test_bebr.clustered()), Path({o
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(trained: RecurrentBinariser, tmp_path: Path) -> None:
-    code = _KILLED.format(here=str(Path(__file__).parent), out=str(tmp_path / "m"))
+    code = _KILLED.format(out=str(tmp_path / "m"))
     died = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, text=True)
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert {path.name for path in (tmp_path / "m").iterdir()} == {PLAN, STATE}
