@@ -34,7 +34,10 @@ def expanded(
     vocabulary: Vocabulary,
     postings: Postings,
 ) -> Sparse:
-    """`queries` (`lengths` are those of all their terms, also unknown ones) mixed with terms of their `best` documents."""
+    """`queries` mixed with terms of their `best` documents; terms of weight 0 are left out.
+
+    `lengths` (q,) are the numbers of all terms of a query, also of those that the index does not have.
+    """
 
     @cache
     def place(term: str) -> int:
@@ -54,6 +57,7 @@ def expanded(
         return _largest({t: np.float32(n) for t, n in counts_of(row).items() if eligible(t)}, rm3.fb_terms)
 
     rows = []
+    weight, nothing = np.float32(rm3.original_query_weight), np.float32(0)
     for i in range(len(queries)):
         span = slice(best.offsets[i], best.offsets[i + 1])
         vectors = [vector(row) for row in best.documents[span].tolist()]
@@ -61,11 +65,10 @@ def expanded(
         ids, counts = queries.row(i)
         own = {t: np.float32(n / lengths[i]) for t, n in zip(ids.tolist(), counts.tolist(), strict=True)}
         mixed = {
-            t: rm3.original_query_weight * float(own.get(t, 0))
-            + (1 - rm3.original_query_weight) * float(model.get(t, 0))
+            t: float(weight * own.get(t, nothing)) + (1 - float(weight)) * float(model.get(t, nothing))
             for t in sorted({*own, *model})
         }
-        kept = {t: weight for t, weight in mixed.items() if weight > 0}
+        kept = {t: mixture for t, mixture in mixed.items() if mixture > 0}
         rows.append((np.array(list(kept), np.int32), np.array(list(kept.values()), np.float32)))
     return Sparse.of(rows, queries.terms)
 

@@ -36,7 +36,7 @@ _REMEMBERED = 1 << 20
 
 
 class _Bags(NamedTuple):
-    """Queries as terms of the index with the number of times that they stand there, and the lengths of all their terms."""
+    """Queries: how often each term of the index stands in them, and `lengths` (q,), how many terms they have in all."""
 
     terms: Sparse
     lengths: np.ndarray
@@ -165,7 +165,7 @@ class Bm25InvertedIndex:
         return {shard.terms[i]: count for i, count in zip(ids.tolist(), counts.tolist(), strict=True)}
 
     def _forget(self) -> None:
-        """`_numbers` are, by the analyzer's numbers of terms, those of the vocabulary, -1 for none."""
+        """Begin with a new analyzer of queries. `_numbers` turns its numbers of terms into the vocabulary's, -1 for none."""
         self._analyzer = EnglishAnalyzer()
         self._numbers = np.zeros(0, np.int32)
 
@@ -188,7 +188,7 @@ class Bm25InvertedIndex:
         """Each query's terms weighted as if it were a document, in float32 throughout, to rank as Anserini does."""
         terms, one = bags.terms, np.float32(1)
         k1, b = np.float32(weighting.k1), np.float32(weighting.b)
-        average = np.float32(self.postings.total_length) / np.float32(max(1, self.postings.filled))
+        average = np.float32(self.postings.total_length or 1) / np.float32(self.postings.filled or 1)
         norms = k1 * (one - b + b * (bags.lengths.astype(np.float32) / average))
         norms = np.repeat(norms, np.diff(terms.indptr))
         idf = weighting.factors(self.postings, terms.ids, np.ones(len(terms.ids))).astype(np.float32)

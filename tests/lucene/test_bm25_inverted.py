@@ -116,7 +116,8 @@ def test_filters_limit_before_the_cut(index, documents):
 def test_nothing_but_stop_words(tmp_path):
     index = build(tmp_path / "i", [Document("a", "the"), Document("b", "")])
     assert [len(r.ids) for r in index.search(["the", "river", ""], 5)] == [0, 0, 0]
-    assert [len(r.ids) for r in index.search(["river"], 5, rm3=True)] == [0]
+    for options in ({"rm3": True}, {"query_weights": "bm25"}):
+        assert [len(r.ids) for r in index.search(["river", "the"], 5, **options)] == [0, 0]
 
 
 def test_forgetting_what_queries_had(monkeypatch, index):
