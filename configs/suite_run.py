@@ -71,9 +71,8 @@ class SuiteRun:
             missing = [name for name in names if name not in self.experiments or name in self.partial]
             if missing:
                 listed = ", ".join(missing[:6]) + (", …" if len(missing) > 6 else "")
-                lines.append(
-                    f"No {label}: {len(missing)} of its {len(names)} sets {'was' if len(missing) == 1 else 'were'} not run, or not whole ({listed})."
-                )
+                count = f"{len(missing)} of its {len(names)} sets"
+                lines.append(f"No {label}: {count} did not run, or are not whole ({listed}).")
         lines += [f"{item.item.name} is absent: {item.reason}." for item in self.absent]
         return lines
 
