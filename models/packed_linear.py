@@ -8,14 +8,39 @@ differ by rounding only (2e-7 on unit vectors). Inference only.
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 _log = logging.getLogger("cribble")
 
 #: Rows per product for which the layout is chosen; other numbers work as well.
 _ROWS_HINT = 1024
+
+
+class _PackedWeight(Tensor):
+    """A packed layer's weight to whoever looks at the layer: its shape, dtype and device cost nothing, and an operation on it
+    (Mamba multiplies by one) unpacks it.
+
+    It is no placeholder on the meta device, as products with such a one give anything, without an error.
+    """
+
+    packed: Tensor
+
+    @staticmethod
+    def __new__(cls, packed: Tensor) -> _PackedWeight:
+        weight: _PackedWeight = Tensor._make_wrapper_subclass(
+            cls, packed.shape, dtype=packed.dtype, device=packed.device, requires_grad=False
+        )
+        weight.packed = packed
+        return weight
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        args, kwargs = tree_map_only(cls, lambda weight: weight.packed.to_dense(), (args, kwargs or {}))
+        return func(*args, **kwargs)
 
 
 class PackedLinear(nn.Module):
@@ -26,12 +51,9 @@ class PackedLinear(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        weight = linear.weight.detach()
-        # Code that asks a layer for its weight's dtype or device (T5 does) gets an answer, code that computes with the
-        # weight itself gets an error, and the model is left unpacked.
-        self.weight = torch.empty_like(weight, device="meta")
         self.bias = linear.bias
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT)
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _ROWS_HINT)
+        self.weight = _PackedWeight(self.packed)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")

@@ -73,12 +73,18 @@ def test_one_refused_layer_leaves_all_as_they_were():
 
 
 @needs_packing
-def test_the_weight_tells_its_dtype_and_can_not_be_computed_with():
-    packed = PackedLinear(nn.Linear(4, 3).eval())
-    assert packed.weight.dtype == torch.float32
+def test_the_weight_tells_its_dtype_and_can_be_computed_with():
+    """Mamba multiplies by a layer's weight; a placeholder on the meta device gave it whatever was in memory."""
+    linear = nn.Linear(4, 3).eval()
+    packed = PackedLinear(linear)
+    assert (packed.weight.dtype, packed.weight.device.type) == (torch.float32, "cpu")
     assert packed.weight.shape == (3, 4)
-    with pytest.raises((RuntimeError, NotImplementedError)):
-        (packed.weight @ torch.ones(4)).sum().item()
+    x = torch.randn(2, 4, 5)
+    with torch.inference_mode():
+        torch.testing.assert_close(packed.weight @ x, linear.weight @ x)
+        expected = nn.functional.linear(x.mT, linear.weight)
+        torch.testing.assert_close(nn.functional.linear(x.mT, packed.weight), expected)
+        assert torch.equal(packed.weight + 0, linear.weight)
 
 
 def test_the_rule_is_about_the_cpu():
