@@ -65,7 +65,10 @@ def index(
         str | None, typer.Option("--index", help="Kind of a dense index, flat by default; `cribble list indexes`.")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="What searches: bm25: lucene (default) or inverted, without Java.")
+        str | None,
+        typer.Option(
+            help="bm25: lucene (default) or inverted, without Java; sparse: inverted (default), lucene or seismic."
+        ),
     ] = None,
     model: ModelOption = None,
     set_: Set = None,
@@ -190,7 +193,10 @@ def compare(
 @app.command()
 def run(
     config: Annotated[
-        str, typer.Argument(help="YAML file, or a shipped one: `cribble list configs`; or suite:NAME: `cribble list suites`.")
+        str,
+        typer.Argument(
+            help="YAML file, or a shipped one: `cribble list configs`; or suite:NAME: `cribble list suites`."
+        ),
     ],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="key=value, such as runtime.seed=1; for a suite pipeline=CONFIG.")
