@@ -12,11 +12,10 @@ from cribble.cli import app
 from cribble.commands.training import train_bebr_model
 from cribble.corpora import load_dataset
 from cribble.errors import InputError, SetupError, UsageError
-from cribble.eval import evaluate
 from cribble.index.binary_writer import WithCodes
 from cribble.index.flat import FlatIndex
 from cribble.index.opening import find_kind
-from cribble.records import Document, Run
+from cribble.records import Document
 from cribble.tests.training.test_bebr import clustered, overlap
 from cribble.vectors import Dense, EncoderSpec
 from typer.testing import CliRunner
@@ -115,32 +114,17 @@ def test_wrong_folders_and_options_are_refused(index: Path, tmp_path: Path) -> N
 
 @pytest.mark.real
 @pytest.mark.skipif("CRIBBLE_DATA" not in os.environ, reason="CRIBBLE_DATA names no folder of collections")
-def test_real_vectors_keep_more_than_signs(tmp_path: Path) -> None:
-    """MiniLM's vectors of 600 captions at a sign code's bytes; oracle: nDCG@10 of the float vectors' ranking."""
+def test_codes_of_real_vectors_rank_nearer_to_them_than_signs(tmp_path: Path) -> None:
+    """MiniLM's vectors of 1,000 captions and 150 other captions that ask, at a sign code's bytes; oracle: the float ranking."""
     from cribble.models.encoder import Encoder
-
-    data = load_dataset(f"beir:{os.environ['CRIBBLE_DATA']}/flickr8k-captions")
-    documents = list(data.documents())[:600]
-    known = {document.id for document in documents}
-    qrels = {q: rel for q, rel in data.qrels.to_dict().items() if known & rel.keys()}  # type: ignore[union-attr]
-    asked = [query for query in data.queries if query.id in qrels]
-    encoder = Encoder()
-    vectors = encoder.encode_documents(documents).values
-    queries = encoder.encode_queries([query.text for query in asked]).values
-    flat(tmp_path / "flat", vectors)
-    train(tmp_path / "flat", tmp_path / "m", bits=384, epochs=2)
     from cribble.models.recurrent_binarisation import RecurrentBinariser
 
-    made = RecurrentBinariser.load(tmp_path / "m")
-
-    def ndcg(of_queries: np.ndarray, of_documents: np.ndarray) -> float:
-        unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (of_queries, of_documents)]
-        scores = unit[0] @ unit[1].T
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :10]
-        rows = [(q.id, [documents[i].id for i in b], -np.arange(10.0)) for q, b in zip(asked, best, strict=True)]
-        return float(evaluate(Run.from_rankings(rows), qrels, "nDCG@10").means["nDCG@10"])
-
-    whole, signs = ndcg(queries, vectors), ndcg(np.sign(queries), np.sign(vectors))
-    mine = ndcg(made.values(queries), made.values(vectors))
-    assert mine > 0.95 * whole
-    assert mine > signs
+    data = load_dataset(f"beir:{os.environ['CRIBBLE_DATA']}/flickr8k-captions")
+    encoder = Encoder()
+    vectors = encoder.encode_documents(list(data.documents())[:1000]).values
+    queries = encoder.encode_queries([query.text for query in data.queries[:150]]).values
+    flat(tmp_path / "flat", vectors)
+    train(tmp_path / "flat", tmp_path / "m", bits=384, epochs=3)
+    made, true = RecurrentBinariser.load(tmp_path / "m"), queries @ vectors.T
+    signs = overlap(np.sign(queries), np.sign(vectors), true)
+    assert overlap(made.values(queries), made.values(vectors), true) > signs + 0.03
