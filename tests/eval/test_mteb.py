@@ -18,13 +18,16 @@ from cribble.corpora import load_dataset  # noqa: E402
 from cribble.corpora.dataset import Dataset  # noqa: E402
 from cribble.errors import UsageError  # noqa: E402
 from cribble.eval import evaluate  # noqa: E402
+from cribble.eval.exports import mteb_result  # noqa: E402
 from cribble.eval.mteb_adapter import MtebSearch  # noqa: E402
 from cribble.eval.mteb_tasks import task_dataset  # noqa: E402
+from cribble.eval.results_store import Result  # noqa: E402
 from cribble.models.checkpoint import embedded_checkpoint  # noqa: E402
 from cribble.records import Qrels  # noqa: E402
 from datasets import Dataset as Rows  # noqa: E402
 from mteb.abstasks.retrieval import AbsTaskRetrieval  # noqa: E402
 from mteb.abstasks.task_metadata import TaskMetadata  # noqa: E402
+from mteb.results import TaskResult  # noqa: E402
 
 DATA = os.environ.get("CRIBBLE_DATA")
 pytestmark = [
@@ -186,3 +189,14 @@ def test_a_task_as_a_dataset(part):
     assert {document.id for document in data.documents()} == set(documents)
     assert data.drop_self
     assert data.candidates.ids(queries[0].id) == candidates(part)[queries[0].id]
+
+
+def test_mteb_reads_its_json():
+    run = {"q": {"a": 3.0, "b": 2.0, "c": 1.0}}
+    evaluation = evaluate(run, {"q": {"b": 1}}, "nDCG@10 R@100 RR@10", name="s")
+    content = mteb_result(Result.of(evaluation, "beir/scifact"), "SciFact", revision="1", version="2.20.0")
+    read = TaskResult.model_validate(content)
+    assert read.scores["test"][0]["main_score"] == round(1 / np.log2(3), 5)
+    assert read.scores["test"][0]["mrr_at_10"] == 0.5
+    with pytest.raises(UsageError, match="nDCG@10"):
+        mteb_result(Result("s", "d", {"AP": 1.0}), "SciFact", revision="1", version="2")

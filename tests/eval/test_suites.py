@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cribble.commands.suites import export_results, show_leaderboard
 from cribble.configs.suite_run import run_suite, suite_config, whole_candidates
 from cribble.corpora import load_dataset
 from cribble.corpora.dataset import Dataset
@@ -138,7 +139,11 @@ def beir_folder(path, queries=3, *, same_ids=False):
     return path
 
 
-CONFIG = {"name": "tiny", "pipeline": {"bm25": [{"use": "bm25", "k": 5, "index": {"engine": "inverted"}}]}, "runtime": {"threads": 1}}
+CONFIG = {
+    "name": "tiny",
+    "pipeline": {"bm25": [{"use": "bm25", "k": 5, "index": {"engine": "inverted"}}]},
+    "runtime": {"threads": 1},
+}
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +199,24 @@ def test_a_suite_resumes(ran):
     assert again.means("nDCG@10") == done.means("nDCG@10")
     costs = json.loads((arguments["out"] / "scifact" / "manifest.json").read_text())["systems"][0]["costs"]
     assert [row["resumed"] for row in costs if "resumed" in row] == [3]
+
+
+def test_the_commands_read_a_suites_folder(ran, tmp_path):
+    """`cribble leaderboard` shows what the suite scored; `cribble export` writes its runs, each part's by itself."""
+    folder = ran[2]["out"]
+    arguments = {"measure": None, "baseline": None, "title": "T", "published": False, "seed": 1}
+    shown = show_leaderboard(folder, None, **arguments).results
+    assert (folder / "leaderboard.html").exists()
+    assert shown["rows"][0]["scores"]["beir/scifact"] == ran[0].score("bm25", "scifact", "nDCG@10")
+    rest = {"system": None, "model": None, "task": None, "header": False}
+    files = export_results(folder, "beir", tmp_path, **rest).results["files"]
+    assert len([path for path in files if path.endswith(".txt")]) == 1 + 1 + 3
+    with pytest.raises(UsageError, match="ORGANISATION/NAME"):
+        export_results(folder, "mteb", tmp_path, **rest)
+    with pytest.raises(UsageError, match="--header is for --form trec"):
+        export_results(folder, "beir", tmp_path, **(rest | {"header": True}))
+    with pytest.raises(UsageError, match="did you mean 'beir'"):
+        export_results(folder, "bier", tmp_path, **rest)
 
 
 def test_nothing_here_is_an_error(tmp_path):
