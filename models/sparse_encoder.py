@@ -163,6 +163,8 @@ class SparseEncoder:
         if self.settings.pooling is not None:
             extra["pooling"] = self.settings.pooling
         extra["vocabulary"] = self.vocabulary
+        if self.partner is None and (own := network.queries.max_length) not in (None, network.documents.max_length):
+            extra["query_max_length"] = own
         if self.partner is not None:
             extra["query_model"] = str(self.settings.query_model)
             extra["query_revision"] = self.partner.checkpoint.digest

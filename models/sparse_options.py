@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -54,15 +54,39 @@ def make_sparse_encoder(model: str | os.PathLike[str] | None = None, **options: 
     if expanding:
         device = options.get("device", "auto")
         expander = Expander(expanding.pop("expand"), device=device, **expanding)
-    if (query_model := options.get("query_model")) and Path(query_model).expanduser().is_dir():
-        options["query_model"] = str(Path(query_model).expanduser().resolve())
+    if options.get("query_model"):
+        options["query_model"] = absolute(options["query_model"])
     return SparseEncoder(model, expander=expander, **options)
+
+
+def absolute(model: str) -> str:
+    """A folder's whole path; a Hub name as it is."""
+    folder = Path(model).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else model
 
 
 def located(encoder: SparseEncoder) -> EncoderSpec:
     """The encoder's spec with the folder of a model that was named by its folder."""
     local = Path(encoder.model).expanduser().is_dir()
     return replace(encoder.spec, folder=str(encoder.checkpoint.folder)) if local else encoder.spec
+
+
+def unrecorded(spec: EncoderSpec, options: Mapping[str, Any]) -> list[str]:
+    """A line for each of `options` that an index of `spec` was built without, or whose expansion was another."""
+    lines = []
+    for name in get_type_hints(SparseSettings):
+        value = options.get(name)
+        if value not in (None, "none", "card") and name not in spec.extra and not hasattr(spec, name):
+            lines.append(f"{name}: {value!r} asked for, none recorded")
+    expansion = dict(spec.extra.get("expansion") or {})
+    for name in EXPANDING:
+        value = options.get(name)
+        recorded = expansion.get("model" if name == "expand" else name.removeprefix("expand_"))
+        if value is not None and name == "expand" and Path(value).expanduser().is_dir():
+            value = Path(value).expanduser().resolve().name
+        if value is not None and value != recorded:
+            lines.append(f"{name}: {value!r} asked for, {recorded!r} recorded")
+    return lines
 
 
 def query_encoder(
@@ -85,6 +109,8 @@ def query_encoder(
 
     extra = dict(spec.extra) | ({"query_terms": query_terms} if query_terms is not None else {})
     recorded = extra.get("query_model")
+    if query_model is not None and absolute(query_model) == recorded:
+        query_model = None  # as it was built
     if query_model is None and (recorded is None or model is not None):
         refuse(SparseEncoder.of_spec(spec, model, device=device).spec)
         return SparseEncoder.of_spec(replace(spec, extra=extra), model, device=device)

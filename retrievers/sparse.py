@@ -13,7 +13,7 @@ from ..errors import InputError, SetupError, UsageError, suggest
 from ..index.manifest import read_manifest
 from ..index.opening import find_kind
 from ..models.sparse_files import largest_terms, read_query_vectors
-from ..models.sparse_options import SPARSE_ENCODING, located, make_sparse_encoder, query_encoder
+from ..models.sparse_options import SPARSE_ENCODING, absolute, located, make_sparse_encoder, query_encoder, unrecorded
 from ..records import Query, Run
 from ..registry import register
 from ..stage import Retriever
@@ -127,6 +127,24 @@ class SparseRetriever(Indexed, Retriever):
             overwrite=overwrite,
             **{name: value for name, value in options.items() if value is not None},
         )
+
+    @classmethod
+    def _refuse_another(cls, dataset: Dataset, path: Path, options: Mapping[str, Any]) -> None:
+        """As for other retrievers; also for another engine, and for what is only recorded where it was set."""
+        manifest = read_manifest(path)
+        lines = []
+        if (engine := options.get("engine")) is not None and ENGINES.get(engine, ("",))[0] != manifest.kind:
+            lines.append(f"engine: {engine!r} asked for, an index of kind {manifest.kind} is there")
+        if manifest.encoder is not None:
+            lines += unrecorded(manifest.encoder, options)
+        if lines:
+            raise SetupError(
+                f"{path}: another index is here already ({'; '.join(lines)}): choose another folder, or build with overwrite"
+            )
+        compared = {name: value for name, value in options.items() if value not in ("none", "card")}
+        if compared.get("query_model"):
+            compared["query_model"] = absolute(compared["query_model"])
+        super()._refuse_another(dataset, path, compared)
 
     def open_index(self) -> Any:
         kind = read_manifest(self.index).kind

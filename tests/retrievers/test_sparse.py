@@ -192,14 +192,12 @@ def test_queries_by_another_encoder_need_the_same_vocabulary(models, index):
 
 def test_a_pair_of_encoders_is_recorded_and_checked(models, tmp_path):
     partner = shutil.copytree(models / "two", tmp_path / "partner")
-    SparseRetriever.build(
-        dataset(),
-        tmp_path / "pair",
-        model=str(models / "one"),
-        query_model=str(partner),
-        device="cpu",
-        storage="float32",
-    )
+    options = {"model": str(models / "one"), "query_model": str(partner), "device": "cpu", "storage": "float32"}
+    built = SparseRetriever.build(dataset(), tmp_path / "pair", **options, query_max_length=4)
+    short = SparseEncoder(models / "one", device="cpu", query_model=str(partner), query_max_length=4)
+    check(built(QUERIES), products(short, QUERIES))
+    SparseRetriever.build(dataset(), tmp_path / "pair", **options)  # the same index again
+    SparseRetriever.build(dataset(), tmp_path / "pair", **options, overwrite=True)
     retriever = SparseRetriever(tmp_path / "pair", device="cpu")
     pair = SparseEncoder(models / "one", device="cpu", query_model=str(partner))
     check(retriever(QUERIES), products(pair, QUERIES))
@@ -270,6 +268,16 @@ def test_the_same_index_is_used_again_and_another_refused(models, index, tmp_pat
     SparseRetriever.build(dataset(), path, **options, shard_documents=25)
     with pytest.raises(SetupError, match="document_terms: 30 asked for, 40 recorded"):
         SparseRetriever.build(dataset(), path, **options | {"document_terms": 30})
+    for other, message in (
+        ({"quantise": "naver"}, "quantise: 'naver' asked for, none recorded"),
+        ({"engine": "lucene", "storage": None}, "engine: 'lucene' asked for, an index of kind inverted is there"),
+        ({"expand": "some/t5"}, "expand: 'some/t5' asked for, None recorded"),
+        ({"storage": "uint8"}, "storage: 'uint8' asked for, 'float32' recorded"),
+        ({"max_length": 9}, "max_length: 9 asked for, 64 recorded"),
+    ):
+        with pytest.raises(SetupError, match=message):
+            SparseRetriever.build(dataset(), path, **{n: v for n, v in (options | other).items() if v is not None})
+    SparseRetriever.build(dataset(), path, **options | {"quantise": "none", "engine": "inverted"})
     with pytest.raises(CribbleError, match="its documents are others"):
         SparseRetriever.build(dataset(DOCUMENTS[:5]), path, **options)
     assert SparseRetriever(path, device="cpu").opened.terms == TERMS
