@@ -1,6 +1,6 @@
 """Search of packed codes: ours against FAISS's binary indexes, FAISS's exact float search, and usearch's, at equal bytes.
 
-    python -m cribble.bench.bench_binary [--vectors 500000] [--rounds 3] [--folder DIR] [--usearch PYTHON]
+    python -m cribble.bench.bench_binary [--vectors 500000] [--rounds 3] [--parts exhaustive lists verified] [--usearch PYTHON]
 
 384-dimensional synthetic vectors (`bench_exact.synthetic`), 48 bytes a document everywhere but in float. All read the same
 vectors in one process, in turns, on one pinned core; `usearch` in a process of the interpreter that is named, on the same
@@ -31,12 +31,15 @@ from .bench_exact import DIM, synthetic
 WIDTH, PLANES = 192, 2
 K, BATCH = 10, 200
 
+#: Inverted lists, ours and FAISS's, and codes that each learns from.
+LISTS, TRAINED = 1024, 40
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--vectors", type=int, default=500_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", type=Path, help="where indexes are kept (default: a temporary folder)")
+    parser.add_argument("--parts", nargs="+", default=["exhaustive", "lists", "verified"])
     parser.add_argument("--binariser", type=Path, help="a folder that `cribble train bebr` made")
     parser.add_argument("--usearch", help="a Python that has usearch")
     options = parser.parse_args()
@@ -44,7 +47,7 @@ def main() -> int:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as temporary:
-        compare(options.folder or Path(temporary), options)
+        compare(Path(temporary), options)
     return 0
 
 
@@ -69,98 +72,125 @@ class Recurrence:
         return pack((2 * first + second).astype(np.uint8), PLANES)
 
 
+class Codes:
+    """Codes of all documents and of the queries, in tiles and in inverted lists."""
+
+    def __init__(self, name: str, binariser: Any, blocks: list[Any], queries: Any, folder: Path, lists: int) -> None:
+        import numpy as np
+        from cribble.index import sdc
+        from cribble.index.binary_files import Run
+        from cribble.index.binary_lists import Lists, directions, write_lists
+
+        self.name = name
+        width, planes = binariser.identity["width"], binariser.identity["planes"]
+        self.packed = np.concatenate([binariser.codes(block) for block in blocks])
+        asked = binariser.codes(queries)
+        self.asked = sdc.Queries(asked, width, planes, 1 / sdc.norms(asked, width, planes))
+        rows = np.arange(len(self.packed))
+        self.tiles = sdc.make_tiles(self.packed, rows, width, planes, cosine=True)
+        if lists:
+            started = time.process_time()
+            home = folder / f"lists {name}"
+            home.mkdir(parents=True)
+            write_lists(home, [Run(self.packed, binariser.identity)], lists, TRAINED * lists, 1234)
+            self.lists = Lists(home, [(0, self.packed, width, planes)], cosine=True)
+            self.coarse = directions
+            print(f"lists of {name} made in {time.process_time() - started:.0f} s of processor time")
+
+    def search(self, nprobe: int | None = None, count: int = BATCH) -> Any:
+        """Rows, best first, as the peers give them; without ids and the rule for ties."""
+        import numpy as np
+        from cribble.index import sdc
+
+        asked, tiles, probed = self.asked[:count], [self.tiles], None
+        if nprobe is not None:
+            near = self.coarse(asked.packed, asked.width, asked.planes)
+            tiles, probed = self.lists.tiles, self.lists.probed(near, K, 1.0, nprobe)
+        found = sdc.search(tiles, asked, K, probed=probed, ranks=lambda: np.arange(len(self.packed)))
+        return [rows[np.argsort(-scores, kind="stable")[:K]] for scores, rows in found]
+
+
 def compare(folder: Path, options: argparse.Namespace) -> None:
     import faiss
     import numpy as np
     import torch
-    from cribble.index.opening import open_index
+    from cribble.index.binary_rotations import signs
     from cribble.models.recurrent_binarisation import RecurrentBinariser
-    from cribble.vectors import Dense
 
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
+    faiss.cvar.distance_compute_blas_threshold = 20  # its wheel never uses BLAS as installed
     queries = next(synthetic(BATCH, seed=1))
-    sample = np.concatenate([block for block, _ in zip(synthetic(20_000, seed=3), range(5), strict=False)])
-    binarisers: dict[str, Any] = {f"{WIDTH} x {PLANES}": Recurrence(sample)}
+    sample = np.concatenate(list(synthetic(20_000, seed=3)))
+    binarisers: dict[str, Any] = {"sign": signs(DIM), f"{WIDTH} x {PLANES}": Recurrence(sample)}
     if options.binariser:
         trained = RecurrentBinariser.load(options.binariser)
         binarisers[f"trained {trained.shape.width} x {trained.shape.planes}"] = trained
-    indexes: dict[str, Any] = {}
-    for structure in ("flat", "ivf"):
-        indexes[f"sign {structure}"] = open_index(built(folder, "sign", structure, options.vectors), verify=False)
-        for name, binariser in binarisers.items():
-            path = built(folder, "bebr", structure, options.vectors, binariser)
-            indexes[f"{name} {structure}"] = open_index(path, verify=False, binariser=binariser)
-    sign = indexes["sign flat"]
-    matrix = sign.vectors(np.arange(len(sign)))
-    signs = np.ascontiguousarray(sign.segments[0][1])
-    asked = np.packbits(queries >= 0, axis=1)
-    print(
-        f"{len(sign):,} vectors, {matrix.nbytes / 2**20:.0f} MiB; codes {signs.nbytes / 2**20:.1f} MiB; load {os.getloadavg()[0]:.1f}"
-    )
-
-    hamming = faiss.IndexBinaryFlat(DIM)
-    hamming.add(signs)
-    faiss.cvar.distance_compute_blas_threshold = 20  # its wheel never uses BLAS as installed
+    blocks = list(synthetic(options.vectors, seed=2))
+    matrix = np.concatenate(blocks)
     truth = faiss.knn(queries, matrix, K, faiss.METRIC_INNER_PRODUCT)[1]
-
-    ways: dict[str, Callable[[], Any]] = {
-        f"{name}": partial(rows_only, index, queries) for name, index in indexes.items() if "flat" in name
-    }
-    ways["FAISS BinaryFlat, sign"] = lambda: hamming.search(asked, K)[1]
-    ways["FAISS float flat, tuned"] = lambda: faiss.knn(queries, matrix, K, faiss.METRIC_INNER_PRODUCT)[1]
-    print("\nExhaustive, 200 queries at once, k = 10, without re-scoring")
-    report(measured(ways, options.rounds), truth, "FAISS BinaryFlat, sign", "FAISS float flat, tuned")
-    ceiling(indexes, queries)
-
-    print("\nWith ids, scores and ties by rule; re-scored by the stored vectors")
-    ways = {}
-    for name in (name for name in indexes if "flat" in name):
-        for verify in (100, 400):
-            ways[f"{name}, verify={verify}"] = partial(with_ids, indexes[name], Dense(queries), verify=verify)
-    for depth in (100, 400):
-        ways[f"FAISS BinaryFlat + numpy re-scoring of {depth}"] = partial(
-            rescored, hamming, asked, queries, matrix, depth
-        )
-    report(measured(ways, options.rounds), truth, "FAISS BinaryFlat + numpy re-scoring of 400", None)
-
-    print("\nInverted lists, without re-scoring")
-    faiss_lists = faiss_ivf(signs, 1024)
-    ways = {}
-    for nprobe in (4, 8, 16, 32, 64):
-        ways[f"FAISS BinaryIVF 1024, nprobe {nprobe}"] = partial(probed, faiss_lists, asked, nprobe)
-        for name in (name for name in indexes if "ivf" in name):
-            ways[f"{name}, nprobe {nprobe}"] = partial(rows_only, indexes[name], queries, nprobe=nprobe)
-    report(measured(ways, options.rounds), truth, "FAISS BinaryIVF 1024, nprobe 32", None)
-
-    print("\nInverted lists, re-scored: FAISS by numpy, ours with ids and exact order")
-    ways = {}
-    for nprobe in (8, 32):
-        ways[f"FAISS BinaryIVF 1024, nprobe {nprobe}, 100"] = partial(
-            rescored, faiss_lists, asked, queries, matrix, 100, nprobe
-        )
-        for name in (name for name in indexes if "ivf" in name):
-            ways[f"{name}, nprobe {nprobe}, 100"] = partial(
-                with_ids, indexes[name], Dense(queries), nprobe=nprobe, verify=100
-            )
-    report(measured(ways, options.rounds), truth, "FAISS BinaryIVF 1024, nprobe 32, 100", None)
+    lists = LISTS if "lists" in options.parts else 0
+    codes = {name: Codes(name, made, blocks, queries, folder, lists) for name, made in binarisers.items()}
+    plain, asked = codes["sign"].packed, codes["sign"].asked.packed
+    print(f"{len(matrix):,} vectors, {matrix.nbytes / 2**20:.0f} MiB; codes {plain.nbytes / 2**20:.1f} MiB; "
+          f"load {os.getloadavg()[0]:.1f}")  # fmt: skip
+    hamming = faiss.IndexBinaryFlat(DIM)
+    hamming.add(plain)
+    if "exhaustive" in options.parts:
+        ways: dict[str, Callable[[], Any]] = {f"{name}, exhaustive": codes[name].search for name in codes}
+        ways["FAISS BinaryFlat, sign"] = lambda: hamming.search(asked, K)[1]
+        ways["FAISS float flat, tuned"] = lambda: faiss.knn(queries, matrix, K, faiss.METRIC_INNER_PRODUCT)[1]
+        print("\nExhaustive, 200 queries at once, k = 10, without re-scoring")
+        report(measured(ways, options.rounds), truth, "FAISS BinaryFlat, sign", "FAISS float flat, tuned")
+        ceiling(codes, hamming, asked)
+    if "lists" in options.parts:
+        faiss_lists = faiss_ivf(plain)
+        ways = {}
+        for nprobe in (4, 8, 16, 32, 64):
+            ways[f"FAISS BinaryIVF, nprobe {nprobe}"] = partial(probed, faiss_lists, asked, nprobe)
+            for name in codes:
+                ways[f"{name}, lists, nprobe {nprobe}"] = partial(codes[name].search, nprobe)
+        print(f"\n{LISTS} inverted lists, without re-scoring")
+        report(measured(ways, options.rounds), truth, "FAISS BinaryIVF, nprobe 32", None)
+    if "verified" in options.parts:
+        verified(folder, options, binarisers, hamming, asked, queries, matrix, truth)
     if options.usearch:
         print("\nusearch, Hamming graph of the same codes")
-        print(in_usearch(options.usearch, folder, signs, asked, queries, matrix, truth))
+        print(in_usearch(options.usearch, folder, plain, asked, queries, matrix, truth))
+
+
+def verified(
+    folder: Path, options: argparse.Namespace, binarisers: dict[str, Any], hamming: Any, asked: Any, queries: Any,
+    matrix: Any, truth: Any,
+) -> None:  # fmt: skip
+    """Codes of an index propose, its stored vectors decide; ours gives ids, exact scores and ties by rule."""
+    from cribble.index.opening import open_index
+    from cribble.vectors import Dense
+
+    ways: dict[str, Callable[[], Any]] = {}
+    for name, binariser in binarisers.items():
+        index = open_index(built(folder, name, options.vectors, binariser), verify=False)
+        if name != "sign":
+            index.use(binariser)
+        for depth in (100, 400):
+            ways[f"{name}, verify={depth}"] = partial(with_ids, index, Dense(queries), verify=depth)
+    for depth in (100, 400):
+        ways[f"FAISS BinaryFlat + numpy, {depth}"] = partial(rescored, hamming, asked, queries, matrix, depth)
+    print("\nExhaustive, re-scored by the vectors")
+    report(measured(ways, options.rounds), truth, "FAISS BinaryFlat + numpy, 400", None)
 
 
 # ---- ours ---------------------------------------------------------------------------------------------------------------
 
 
-def built(folder: Path, kind: str, structure: str, count: int, binariser: Any = None) -> Path:
-    """An index of the synthetic vectors; those of codes by a binariser leave the vectors to be stored as well."""
+def built(folder: Path, name: str, count: int, binariser: Any) -> Path:
+    """An index of the synthetic vectors."""
     from cribble.index.binary_writer import WithCodes
     from cribble.index.opening import find_kind
     from cribble.records import Document
     from cribble.vectors import Dense, EncoderSpec
 
-    shape = "" if binariser is None else f"-{binariser.identity['sha256'][:8]}"
-    path = folder / f"{kind}{shape}-{structure}-{count}"
+    path = folder / f"{name} {count}"
     if (path / "manifest.json").exists():
         return path
     blocks = synthetic(count, seed=2)
@@ -168,23 +198,11 @@ def built(folder: Path, kind: str, structure: str, count: int, binariser: Any = 
     def encode(documents: Any) -> Any:
         return Dense(next(blocks))
 
-    started = time.process_time()
-    find_kind(kind).build(
-        path, (Document(f"{i:07d}", "") for i in range(count)), encode if binariser is None else WithCodes(encode, binariser),
-        spec=EncoderSpec("synthetic", dim=DIM), corpus=f"synthetic-{count}", similarity="cosine", structure=structure,
+    find_kind("sign" if name == "sign" else "bebr").build(
+        path, (Document(f"{i:07d}", "") for i in range(count)), encode if name == "sign" else WithCodes(encode, binariser),
+        spec=EncoderSpec("synthetic", dim=DIM), corpus=f"synthetic-{count}", similarity="cosine",
     )  # fmt: skip
-    print(f"built {path.name} in {time.process_time() - started:.0f} s of processor time")
     return path
-
-
-def rows_only(index: Any, queries: Any, nprobe: int | None = None) -> Any:
-    """What the peers give: rows, best first; without ids and the rule for ties."""
-    import numpy as np
-    from cribble.vectors import Dense
-
-    values = index._prepared(Dense(queries))
-    found = index._proposed(values, K, None, len(index), {"nprobe": nprobe})
-    return [rows[np.argsort(-scores, kind="stable")[:K]] for scores, rows in found]
 
 
 def with_ids(index: Any, queries: Any, **parameters: Any) -> Any:
@@ -194,13 +212,12 @@ def with_ids(index: Any, queries: Any, **parameters: Any) -> Any:
 # ---- peers --------------------------------------------------------------------------------------------------------------
 
 
-def faiss_ivf(signs: Any, lists: int) -> Any:
+def faiss_ivf(signs: Any) -> Any:
     import faiss
 
     coarse = faiss.IndexBinaryFlat(DIM)
-    index = faiss.IndexBinaryIVF(coarse, DIM, lists)
-    index.own_fields = False
-    index.cp.max_points_per_centroid = 64
+    index = faiss.IndexBinaryIVF(coarse, DIM, LISTS)
+    index.cp.max_points_per_centroid = TRAINED
     index.coarse = coarse  # keeps it alive
     started = time.process_time()
     index.train(signs)
@@ -214,11 +231,9 @@ def probed(index: Any, asked: Any, nprobe: int) -> Any:
     return index.search(asked, K)[1]
 
 
-def rescored(index: Any, asked: Any, queries: Any, matrix: Any, depth: int, nprobe: int | None = None) -> Any:
+def rescored(index: Any, asked: Any, queries: Any, matrix: Any, depth: int) -> Any:
     import numpy as np
 
-    if nprobe is not None:
-        index.nprobe = nprobe
     rows = index.search(asked, depth)[1]
     found = []
     for query, mine in zip(queries, rows, strict=True):
@@ -291,26 +306,16 @@ def report(found: dict[str, tuple[Any, list[float]]], truth: Any, against: str, 
         print("   ".join(parts))
 
 
-def ceiling(indexes: dict[str, Any], queries: Any) -> None:
-    """Bytes of codes that one query alone reads a second, and those that adding up the same bytes reads."""
+def ceiling(codes: dict[str, Codes], hamming: Any, asked: Any) -> None:
+    """One query alone: bytes of codes that are read a second, and those that reading the same bytes only reaches."""
     import numpy as np
 
-    for name, index in indexes.items():
-        if "flat" not in name:
-            continue
-        words = index._tiles[0].words
-        alone, plain = [], []
-        for _ in range(9):
-            started = time.process_time()
-            rows_only(index, queries[:1])
-            alone.append(time.process_time() - started)
-            started = time.process_time()
-            np.bitwise_or.reduce(words, axis=None)
-            plain.append(time.process_time() - started)
-        print(
-            f"  {name}: one query alone {1e3 * min(alone):.2f} ms, {words.nbytes / min(alone) / 1e9:.1f} GB/s; "
-            f"numpy's OR of the same bytes {words.nbytes / min(plain) / 1e9:.1f} GB/s"
-        )
+    words = codes["sign"].tiles.words
+    ways: dict[str, Callable[[], Any]] = {f"{name}, one query": partial(codes[name].search, count=1) for name in codes}
+    ways["FAISS BinaryFlat, one query"] = lambda: hamming.search(asked[:1], K)
+    ways["numpy's OR of the same bytes"] = lambda: np.bitwise_or.reduce(words, axis=None)
+    for name, (_, taken) in measured(ways, 9).items():
+        print(f"  {name:40} {1e3 * min(taken):6.2f} ms at best   {words.nbytes / min(taken) / 1e9:5.1f} GB/s")
 
 
 if __name__ == "__main__":

@@ -93,6 +93,7 @@ class BinaryIndex(VerifyingIndex):
                     f"{name} index: a graph takes 1 bit a coordinate, these codes have {identity['planes']}"
                 )
             recorded["binariser"] = {part: identity[part] for part in IDENTITY}
+            writer.binariser.codes(np.zeros((1, spec.dim), np.float32))  # one that takes other vectors raises here
         plan = Plan(name, corpus, shard_documents, recorded, spec)
         manifest = build_index(path, documents, writer, plan, total=total, overwrite=overwrite)
         warn_of_zero_vectors(path, manifest)

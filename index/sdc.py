@@ -142,7 +142,7 @@ class _Lists:
         self.scores = np.empty((queries, room))
         self.rows = np.empty((queries, room), np.int64)
         self.count = np.zeros(queries, np.int64)
-        self.limit = np.full(queries, min(room, 2 * k + 64), np.int64)
+        self.limit = np.full(queries, min(room, 2 * k + 16), np.int64)
         self.scratch = np.empty(room)
         self.out = np.empty((8, _LANES))
 

@@ -206,23 +206,26 @@ def _shrink(
 
 @compiled
 def _take(
-    good: int, which: int, q: int, tile_rows: Any, allowed: Any, out: Any, k: int, terms: Any, scores: Any, rows: Any,
-    count: Any, limit: Any, ranks: Any, scratch: Any,
+    good: int, q: int, each_query: int, tile: int, each_tile: int, tile_rows: Any, allowed: Any, out: Any, k: int,
+    terms: Any, scores: Any, rows: Any, count: Any, limit: Any, ranks: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """Add the documents of a tile whose bits are set in `good` to query q's list; row `which` of `out` has their scores."""
+    """Add the documents whose bits are set in `good` to the lists. Bit LANES · j + lane is of query q + j · `each_query` and
+    of tile `tile` + j · `each_tile`; row j of `out` has its score.
+    """
     while good:
-        lane = _lowest_bit(good)
+        bit = _lowest_bit(good)
         good &= good - 1
-        row = tile_rows[lane]
+        j, lane = bit // LANES, bit % LANES
+        row, mine = tile_rows[tile + j * each_tile, lane], q + j * each_query
         if row < 0 or (allowed.size and not allowed[row]):
             continue
-        if count[q] == limit[q]:
-            _shrink(q, k, terms, scores, rows, count, limit, ranks, scratch)
-        score = np.float64(np.float32(out[which, lane] * terms[q, 2]))
-        if score < terms[q, 3]:
+        if count[mine] == limit[mine]:
+            _shrink(mine, k, terms, scores, rows, count, limit, ranks, scratch)
+        score = np.float64(np.float32(out[j, lane] * terms[mine, 2]))
+        if score < terms[mine, 3]:
             continue
-        scores[q, count[q]], rows[q, count[q]] = score, row
-        count[q] += 1
+        scores[mine, count[mine]], rows[mine, count[mine]] = score, row
+        count[mine] += 1
 
 
 @compiled
@@ -248,11 +251,9 @@ def scan(
                 at_factor, factor_bytes, at_terms + 8 * TERMS * first, at_out,
             )  # fmt: skip
             if good:
-                for j in range(QUERIES):
-                    _take(
-                        (good >> (LANES * j)) & 0xFF, j, first + j, tile_rows[tile], allowed, out, k, terms, scores, rows,
-                        count, limit, ranks, scratch,
-                    )  # fmt: skip
+                _take(
+                    good, first, 1, tile, 0, tile_rows, allowed, out, k, terms, scores, rows, count, limit, ranks, scratch,
+                )  # fmt: skip
     for q in range(full, queries.shape[0]):
         scan_one(
             tiles, tile_rows, factors, 0, tiles.shape[0], starts, steps, allowed, queries, q, terms, k, scores, rows,
@@ -286,11 +287,9 @@ def scan_one(
                 at_terms, at_out,
             )  # fmt: skip
         if good:
-            for j in range(taken):
-                _take(
-                    (good >> (LANES * j)) & 0xFF, j, q, tile_rows[tile + j], allowed, out, k, terms, scores, rows, count,
-                    limit, ranks, scratch,
-                )  # fmt: skip
+            _take(
+                good, q, 0, tile, 1, tile_rows, allowed, out, k, terms, scores, rows, count, limit, ranks, scratch,
+            )  # fmt: skip
         tile += taken
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import InputError, SetupError, UsageError, suggest
+from ..index.binary_files import IDENTITY
 from ..index.binary_options import BINARY_OPTIONS
 from ..index.binary_writer import WithCodes
 from ..index.manifest import read_manifest
@@ -100,11 +101,18 @@ class BinaryRetriever(Indexed, Retriever):
             **options,
         )
 
+    @classmethod
+    def _refuse_another(cls, dataset: Dataset, path: Path, options: Mapping[str, Any]) -> None:
+        if folder := options.get("binariser"):
+            identity = open_binariser(folder).identity
+            options = {**options, "binariser": {part: identity[part] for part in IDENTITY}}
+        super()._refuse_another(dataset, path, options)
+
     def open_index(self) -> Any:
         kind = read_manifest(self.index).kind
         if kind not in self.index_kinds:
             raise InputError(f"{self.index}: an index of kind {kind!r}, expected one of codes: name another folder")
-        index = find_kind(kind).open(self.index, device=self.device.partition(",")[0])
+        index = find_kind(kind).open(self.index, device=self._first_device)
         index.check_parameters(self.parameters)
         if kind == "bebr":
             index.use(open_binariser(self.binariser or _newest_folder(index)))
@@ -115,6 +123,10 @@ class BinaryRetriever(Indexed, Retriever):
         return index
 
     @property
+    def _first_device(self) -> str:
+        return "cuda:0" if self.device == "cuda:all" else self.device.partition(",")[0]
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """The parameters of a search that are given."""
         return {name: getattr(self, name) for name in _SEARCH if getattr(self, name) is not None}
@@ -122,7 +134,7 @@ class BinaryRetriever(Indexed, Retriever):
     @cached_property
     def encoder(self) -> Encoder | RemoteEncoder:
         """The encoder of the queries, with the prompts and lengths that the index records."""
-        return recorded_encoder(self.index, self.opened.manifest.encoder, self.model, self.device.partition(",")[0])
+        return recorded_encoder(self.index, self.opened.manifest.encoder, self.model, self._first_device)
 
     def query_vectors(self, queries: list[Query]) -> Dense:
         """The encoder's vectors (n, d) of the queries; raises `InputError` where the index is of another encoder."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cribble.errors import InputError, SetupError, UsageError
-from cribble.index import faiss_search
+from cribble.index import faiss_search, scan_loading, verification
 from cribble.index.opening import open_index
 from cribble.tests.index import ann_builds
 from cribble.tests.index.ann_builds import QUERIES, VECTORS, N, documents, exact_rows, recall, rows_of
@@ -89,6 +89,22 @@ def test_verified_lists_have_flats_scores_and_order(indexes, flat, name):
         places = [np.flatnonzero(all_ids == doc_id)[0] for doc_id in ids]
         assert places == sorted(places)
         assert scores.tolist() == all_scores[places].tolist()
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_compiled_verification_gives_the_same_bits(tmp_path, monkeypatch, similarity):
+    if not scan_loading.available():
+        pytest.skip("the compiled loops don't run on this CPU")
+    scan_loading.start().thread.join()
+    for storage in ("float32", "float16"):
+        index = build("sign", tmp_path / storage, similarity=similarity, storage=storage)
+        plain, compiled = [], []
+        for found, least in ((plain, 1 << 60), (compiled, 1)):
+            monkeypatch.setattr(verification, "COMPILED_CANDIDATES", least)
+            found += index.search(ASKED, 10, verify=300)
+        assert [(a.ids.tolist(), a.scores.tolist()) for a in compiled] == [
+            (a.ids.tolist(), a.scores.tolist()) for a in plain
+        ]
 
 
 @pytest.mark.parametrize("name", BUILDS)

@@ -68,7 +68,7 @@ def test_sigkill_at_twenty_random_moments(tmp_path, reference):
     assert found[0].ids.tolist() == ["d77"]
 
 
-@pytest.mark.parametrize(("kind", "first"), [("flat", 1), ("ivf-pq", 29)])
+@pytest.mark.parametrize(("kind", "first"), [("flat", 1), ("ivf-pq", 29), ("itq", 40)])
 def test_death_at_every_single_step(tmp_path, kind, first):
     """Dies at the n-th sync, rename or folder for every n from `first`: only whole or absent, and always the same index
     in the end. Approximate kinds make their shards as flat does, so they die where the FAISS file is made.
