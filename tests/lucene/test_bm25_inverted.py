@@ -276,7 +276,7 @@ def test_without_java_the_other_engine_is_named(tmp_path):
 
 @real
 @pytest.mark.real
-@pytest.mark.parametrize("name", ["adi-tiny", "cranfield", "time-1963", "xquad/en"])
+@pytest.mark.parametrize("name", ["adi-tiny", "cranfield", "time-1963"])
 def test_collections_score_as_in_lucene(tmp_path, name):
     """All English collections were compared once (docs/sparse.md); these are small."""
     data = load_dataset(f"beir:{DATA / name}")
