@@ -13,6 +13,7 @@ the rounds' ratios, and bytes: of ours and Lucene's those of the search, without
 from __future__ import annotations
 
 import argparse
+import importlib
 import itertools
 import json
 import os
@@ -40,11 +41,10 @@ def timed(call: Callable[[], Any]) -> dict[str, Any]:
 
 def serve_bm25s(folder: Path) -> None:
     """Runs where cribble is not: `build`, and `search` by k, for each line of standard input."""
-    import bm25s
-    import Stemmer
+    bm25s, stemmers = (importlib.import_module(name) for name in ("bm25s", "Stemmer"))
 
     texts, queries = (json.loads((folder / f"{name}.json").read_text()) for name in ("texts", "queries"))
-    stemmer = Stemmer.Stemmer("english")
+    stemmer = stemmers.Stemmer("english")
     index = bm25s.BM25(method="lucene", k1=0.9, b=0.4, backend="numba")
 
     def tokens(of: list[str]) -> Any:
@@ -121,7 +121,8 @@ def compare(texts: list[str], queries: list[str], python: str | None, rounds: in
     peer = Elsewhere(python, folder) if python else None
     jvm.call("ping")
     few = corpus[:3000]
-    for warm, kind in itertools.product((1, 2), (Bm25InvertedIndex, LuceneIndex)):  # compilers, numba's and Java's
+    kinds: tuple[Any, ...] = (Bm25InvertedIndex, LuceneIndex)
+    for warm, kind in itertools.product((1, 2), kinds):  # compilers, numba's and Java's
         kind.build(folder / f"warm{warm}{kind.__name__}", few, corpus="few").search(queries[:300], 100)
     pyserini_searcher(folder / "warm2LuceneIndex" / "shards" / "00000" / "lucene")  # imports it
 
