@@ -136,8 +136,10 @@ class BinaryIndex(VerifyingIndex):
     ) -> BinaryWriter:
         """What adds to the index (nothing is learnt again), deletes from it and compacts it (what was learnt from all
         is learnt anew)."""
-        dim = manifest.encoder.dim if manifest.encoder else 0
         stored = manifest.options
+        dim = manifest.encoder.dim if manifest.encoder else 0
+        if isinstance(encode, WithCodes) and not stored["vectors"]:
+            dim = encode.dim or dim
         writer = BinaryWriter(
             encode, dim, stored["similarity"], stored["storage"], truncated, kind=cls.registered_name, options=stored
         )
@@ -284,11 +286,13 @@ class BinaryIndex(VerifyingIndex):
         """
         self._check(queries, k)
         self._check_parameters(parameters)
+        verify = parameters.get("verify")
+        if verify:
+            super()._check(queries, k)  # the stored vectors are the recorded encoder's
         mask = selected_rows(self.texts, allow=allow, deny=deny, where=where)
         available = self.manifest.rows if mask is None else int(mask.sum())
         if not available or not len(queries):
             return [Ranking(np.empty(0, object), np.empty(0)) for _ in range(len(queries))]
-        verify = parameters.get("verify")
         if verify and mask is not None and available < NARROW * len(mask):
             return self._exact(queries, k, mask)
         wanted = min(candidates_for(k, verify) if verify or self.structure == "hnsw" else k, available)
@@ -303,6 +307,11 @@ class BinaryIndex(VerifyingIndex):
             else:
                 found += [self._ranked(scores, rows, k) for scores, rows in proposed]
         return found
+
+    def _check(self, queries: Dense, k: int) -> None:
+        """A model of codes says itself which vectors it takes: those of a newer encoder may have another width."""
+        nothing = Dense(np.empty((0, self.dim), np.float32))
+        super()._check(queries if isinstance(self.binariser, Rotation) else nothing, k)
 
     def vectors(self, rows: np.ndarray) -> np.ndarray:
         if not self.manifest.options["vectors"]:

@@ -31,10 +31,15 @@ _CODED = 4096
 
 @dataclass(frozen=True)
 class WithCodes:
-    """An encode function of documents, and the binariser of its vectors, for kinds that bring their own (bebr)."""
+    """An encode function of documents, and the binariser of its vectors, for kinds that bring their own (bebr).
+
+    `dim` is the width of the vectors where it may differ from that of the encoder which an index records: one without
+    stored vectors takes documents of a newer encoder, by a binariser that is compatible.
+    """
 
     encode: Callable[[list[Document]], Dense]
     binariser: Binariser
+    dim: int | None = None
 
     def __call__(self, documents: list[Document]) -> Dense:
         return self.encode(documents)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import InputError, SetupError, UsageError, suggest
-from ..index.binary_files import IDENTITY
+from ..index.binary_files import IDENTITY, same_binariser
 from ..index.binary_options import BINARY_OPTIONS
 from ..index.binary_writer import WithCodes
 from ..index.manifest import read_manifest
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..index.binary_rotations import Binariser
     from ..models.encoder import Encoder
     from ..models.remote_encoder import RemoteEncoder
-    from ..vectors import Dense
+    from ..vectors import Dense, EncoderSpec
 
 #: What a search takes besides filters, where the index's structure has it.
 _SEARCH = ("verify", "nprobe", "ef", "query_bits")
@@ -41,8 +41,8 @@ class BinaryRetriever(Indexed, Retriever):
     `index` is a folder made by `BinaryRetriever.build` or `cribble index`, of a kind that says what makes the codes:
     `sign`, `lsh` and `itq` make a bit a coordinate by a rotation; `bebr` several by a trained model, the folder
     `binariser` (by default the one that made the newest codes). One whose codes can't be compared with those of the index
-    is refused. `model` is the encoder, by default the one that the index records, `device` is auto, cpu or cuda. The best
-    `k` documents are found.
+    is refused. `model` is the encoder, by default the one that the index records, or that of whose vectors a newer
+    binariser was trained. `device` is auto, cpu or cuda. The best `k` documents are found.
 
     Where these are not given, searches go by rule, and each is refused where it has no effect: `verify` candidates are
     scored exactly by their stored vectors (true: 10 · k, at most 1,000); `nprobe` inverted lists are scanned; a graph's
@@ -132,14 +132,45 @@ class BinaryRetriever(Indexed, Retriever):
         return {name: getattr(self, name) for name in _SEARCH if getattr(self, name) is not None}
 
     @cached_property
+    def newer_encoder(self) -> Mapping[str, Any] | None:
+        """Model and revision of the encoder whose vectors the `binariser` was trained on, where it is not the one that made
+        the first codes and neither is the encoder."""
+        index = self.opened
+        if index.registered_name != "bebr" or same_binariser(
+            index.binariser.identity, index.manifest.options["binariser"]
+        ):
+            return None
+        said: Mapping[str, Any] | None = index.binariser.training.get("facts", {}).get("encoder")
+        return said if said and said["revision"] != index.manifest.encoder.revision else None
+
+    @cached_property
     def encoder(self) -> Encoder | RemoteEncoder:
-        """The encoder of the queries, with the prompts and lengths that the index records."""
-        return recorded_encoder(self.index, self.opened.manifest.encoder, self.model, self._first_device)
+        """The encoder of the queries: that which the index records, with its prompts and lengths, or, of a newer binariser
+        that was trained on another one's vectors, that one."""
+        newer = self.newer_encoder
+        if newer is None:
+            return recorded_encoder(self.index, self.opened.manifest.encoder, self.model, self._first_device)
+        made = make_encoder(self.model or newer["model"], device=self._first_device)
+        if made.spec.revision != newer["revision"]:
+            raise InputError(
+                f"{self.index}: the binariser takes vectors of another encoder (encoder.revision: {made.spec.revision!r} asked "
+                f"for, {newer['revision']!r} recorded, {newer['model']}): name that one as model"
+            )
+        return made
 
     def query_vectors(self, queries: list[Query]) -> Dense:
         """The encoder's vectors (n, d) of the queries; raises `InputError` where the index is of another encoder."""
-        self.opened.refuse_other_encoder(self.encoder.spec)
+        self._refuse_other_encoder()
         return self.encoder.encode_queries([query.text for query in queries])
+
+    def _refuse_other_encoder(self) -> None:
+        if self.newer_encoder is None:
+            self.opened.refuse_other_encoder(self.encoder.spec)
+        elif self.verify:
+            raise UsageError(
+                f"{self.index}: verify compares with vectors of {self.opened.manifest.encoder.model}, the queries' are of "
+                f"{self.newer_encoder['model']}: leave verify out"
+            )
 
     def search_vectors(self, queries: list[Query], vectors: Dense, k: int) -> Run:
         """The best `k` documents for each query by its vector in `vectors`, whoever made it."""
@@ -150,7 +181,7 @@ class BinaryRetriever(Indexed, Retriever):
     def retrieve(self, queries: list[Query], k: int) -> Run:
         self.check_filters()
         if not queries:
-            self.opened.refuse_other_encoder(self.encoder.spec)
+            self._refuse_other_encoder()
             return Run.from_rankings([], name=self.label, score_kind=self.opened.score_kind)
         return self.search_vectors(queries, self.query_vectors(queries), k)
 
@@ -158,7 +189,16 @@ class BinaryRetriever(Indexed, Retriever):
         """Of a bebr index also how vectors become codes: by the `binariser`, which may be newer than the one whose codes are
         there, and compatible with it."""
         encode = super().encoding()
-        return WithCodes(encode, self.opened.binariser) if self.opened.registered_name == "bebr" else encode
+        if self.opened.registered_name != "bebr":
+            return encode
+        return WithCodes(encode, self.opened.binariser, self.encoder.spec.dim)
+
+    def spec_of_additions(self) -> EncoderSpec:
+        """Where no vectors are stored, documents of a newer encoder may join: their codes are compatible."""
+        index = self.opened
+        recorded: EncoderSpec = index.manifest.encoder
+        mixes = self.newer_encoder is not None and not index.manifest.options["vectors"]
+        return recorded if mixes else super().spec_of_additions()
 
 
 def _newest_folder(index: Any) -> str:

@@ -20,6 +20,7 @@ from .filtered import Ids, filter_artifacts, read_filters
 
 if TYPE_CHECKING:
     from ..corpora.dataset import Dataset
+    from ..vectors import EncoderSpec
 
 
 class Indexed:
@@ -136,7 +137,7 @@ class Indexed:
             self.index,
             dataset.documents,
             self.encoding(),
-            spec=encoder.spec,
+            spec=self.spec_of_additions(),
             corpus=dataset.id,
             truncated=lambda: encoder.truncated,
             replacing=replacing,
@@ -147,6 +148,11 @@ class Indexed:
         """How documents that are added become vectors."""
         encode: Callable[[list[Document]], Any] = self.encoder.encode_documents  # type: ignore[attr-defined]
         return encode
+
+    def spec_of_additions(self) -> EncoderSpec:
+        """The encoder of documents that are added, which must be the one that the index records."""
+        spec: EncoderSpec = self.encoder.spec  # type: ignore[attr-defined]
+        return spec
 
     def delete(self, ids: Collection[str], *, ignore_unknown: bool = False, dry_run: bool = False) -> Change:
         """Delete documents by id; see `index.changes.delete_documents`."""

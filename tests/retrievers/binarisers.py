@@ -6,8 +6,8 @@ import torch
 from cribble.models.recurrent_binarisation import RecurrentBinarisation, RecurrentBinariser, Shape
 
 
-def save_binariser(folder, dim, *, width=32, steps=1, seed=0, compatible_with=()) -> str:
+def save_binariser(folder, dim, *, width=32, steps=1, seed=0, compatible_with=(), training=None) -> str:
     torch.manual_seed(seed)
     network = RecurrentBinarisation(Shape(dim, width, steps))
-    RecurrentBinariser(network, compatible_with=tuple(compatible_with)).save(folder)
+    RecurrentBinariser(network, compatible_with=tuple(compatible_with), training=training or {}).save(folder)
     return str(folder)

@@ -12,6 +12,7 @@ from cribble.cli import main
 from cribble.corpora.dataset import Dataset
 from cribble.errors import InputError, SetupError, UsageError
 from cribble.index.manifest import read_manifest
+from cribble.models.encoders import make_encoder
 from cribble.models.recurrent_binarisation import RecurrentBinariser
 from cribble.records import Document, Query
 from cribble.retrievers.binary import BinaryRetriever
@@ -156,6 +157,52 @@ def test_documents_of_a_newer_binariser_are_added_and_all_are_searched(world, tm
         found = run.to_dict()[query.id]
         assert set(found) == set(there) - {"d3", "n4"}
         assert found == pytest.approx({doc_id: there[doc_id] @ mine for doc_id in found}, abs=1e-6)
+
+
+def test_a_newer_encoder_searches_old_codes_and_joins_where_no_vectors_are_stored(world, tmp_path):
+    """Oracle: cosines of the decoded codes, of each document by its own encoder and binariser."""
+    _, model, _, dim, _ = world
+    newer_model = str(save_encoder(tmp_path / "newer", "bert", "mean", dense=24, normalise=True))
+    newer_encoder = make_encoder(newer_model, device="cpu")
+    assert newer_encoder.spec.dim == 24 != dim
+    old = save_binariser(tmp_path / "old", dim)
+    facts = {"encoder": {"model": newer_model, "revision": newer_encoder.spec.revision}}
+    sums = [RecurrentBinariser.load(old).sha256]
+    new = save_binariser(tmp_path / "new", 24, seed=1, compatible_with=sums, training={"facts": facts})
+    values = RecurrentBinariser.load(new).values(newer_encoder.encode_queries([q.text for q in QUERIES]).values)
+    for vectors in (False, True):
+        path = tmp_path / str(vectors)
+        BinaryRetriever.build(
+            DATA, path, model=model, device="cpu", kind="bebr", binariser=old, vectors=vectors, shard_documents=50
+        )
+        newer = open_retriever(path, device="cpu", binariser=new)
+        there = RecurrentBinariser.load(old).values(
+            open_retriever(path, device="cpu").encoder.encode_documents(DOCUMENTS).values
+        )
+        there = dict(zip([d.id for d in DOCUMENTS], there, strict=True))
+        if vectors:
+            with pytest.raises(InputError, match=r"made by another encoder"):
+                newer.add(MORE)
+            with pytest.raises(UsageError, match="verify compares with vectors of"):
+                open_retriever(path, device="cpu", binariser=new, verify=True)(QUERIES)
+        else:
+            newer(QUERIES)
+            assert newer.add(MORE).added == 30
+            more = list(MORE.documents())
+            there |= dict(
+                zip(
+                    [d.id for d in more],
+                    RecurrentBinariser.load(new).values(newer_encoder.encode_documents(more).values),
+                    strict=True,
+                )
+            )
+        for query, mine in zip(QUERIES, values, strict=True):
+            found = newer(QUERIES).to_dict()[query.id]
+            assert set(found) == set(there)
+            exact = {i: there[i] @ mine / np.linalg.norm(there[i]) / np.linalg.norm(mine) for i in found}
+            assert found == pytest.approx(exact, abs=1e-6)
+    with pytest.raises(InputError, match=r"encoder.revision: '.*' asked for, '.*' recorded"):
+        open_retriever(tmp_path / "False", device="cpu", binariser=new, model=model)(QUERIES)
 
 
 def test_filters_and_a_condition(world, tmp_path):
