@@ -78,10 +78,11 @@ def _material(
     asked = None
     if queries is not None:
         from ..corpora import load_dataset
-        from ..retrievers.dense import DenseRetriever
+        from ..retrievers.recorded import recorded_encoder
 
         facts["queries"] = queries
-        asked = DenseRetriever(path).query_vectors(load_dataset(queries).queries).values
+        encoder = recorded_encoder(path, index.manifest.encoder, None, "auto")
+        asked = encoder.encode_queries([query.text for query in load_dataset(queries).queries]).values
     return Material(vectors, index.score_kind, facts, asked, older, its)
 
 

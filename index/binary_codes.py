@@ -51,7 +51,7 @@ def unpack(packed: np.ndarray, width: int, planes: int) -> np.ndarray:
     if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != size:
         raise InputError(f"packed codes are {packed.dtype} of shape {packed.shape}, expected uint8 (n, {size})")
     bits = np.unpackbits(packed.reshape(len(packed), planes, width // 8), axis=2, bitorder="big")
-    numbers = np.zeros((len(packed), width), np.uint8)
+    numbers: np.ndarray = np.zeros((len(packed), width), np.uint8)
     for plane in range(planes):
         numbers = numbers << 1 | bits[:, plane]
     return numbers

@@ -34,6 +34,7 @@ def train_bebr(
     options, out, start = options or BebrOptions(), Path(out), time.perf_counter()
     shape = options.shape(material.vectors.shape[1])
     material.check_older(shape)
+    material = material.sampled(options.sample, options.seed)
     plan = _plan(material, options)
     before = begin(out, plan, "binariser.json", overwrite=overwrite)
     run = BebrTraining(material, options, shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +40,16 @@ class Material:
         for part in (self.vectors, self.queries, self.its_vectors):
             digest.update(b"none" if part is None else np.ascontiguousarray(part, np.float32).tobytes())
         return digest.hexdigest()
+
+    def sampled(self, count: int, seed: int) -> Material:
+        """At most `count` of the documents, drawn."""
+        if len(self.vectors) <= count:
+            return self
+        rows = np.sort(np.random.default_rng(seed).choice(len(self.vectors), count, replace=False))
+        vectors, its = self.vectors[rows], self.its_vectors
+        if its is not None:
+            its = vectors if its is self.vectors else its[rows]
+        return replace(self, vectors=vectors, its_vectors=its)
 
     def check_older(self, shape: Shape) -> None:
         """Raise unless codes of this `shape` can be compared with the older binariser's, and its vectors are there."""

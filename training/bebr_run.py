@@ -49,16 +49,20 @@ class BebrTraining:
         self._watch(vectors)
         torch.manual_seed(options.seed)
         self.network = RecurrentBinarisation(shape)
-        if material.older is not None and not shape.hidden and not material.older.shape.hidden:
-            its = material.vectors if material.its_vectors is None else material.its_vectors
-            rows = self.used
-            mine = vectors[rows]
-            theirs = mine if its is material.vectors else its[rows] / np.float32(material.older.norm)
-            start_at_older(self.network, material.older.network.float(), mine, theirs)
-        elif options.start == "rotation":
-            start_at_rotation(self.network, self.documents.numpy(), options.seed)
+        if options.start == "rotation":
+            self._start(vectors[self.used])
         self.scale = torch.nn.Parameter(torch.zeros(()))
         self.optimiser = torch.optim.Adam([*self.network.parameters(), self.scale], lr=options.rate)
+
+    def _start(self, mine: np.ndarray) -> None:
+        """Near the older binariser where codes are to be compatible with it and it is linear, too; else at a rotation."""
+        material, older = self.material, self.material.older
+        if older is None or older.shape.hidden or material.its_vectors is None:
+            start_at_rotation(self.network, mine, self.options.seed)
+            return
+        same = material.its_vectors is material.vectors
+        theirs = mine if same else material.its_vectors[self.used] / np.float32(older.norm)
+        start_at_older(self.network, older.network.float(), mine, theirs)
 
     # ---- the older binariser ----------------------------------------------------------------------------------------
 

@@ -113,6 +113,7 @@ def test_it_ranks_better_than_signs_at_equal_bits(tmp_path: Path) -> None:
         {"per_seed": 4},
         {"held_out": 0.2},
         {"refine": 0},
+        {"sample": 300},
         {"epochs": 0},
         {"width": 64, "bits": None},
         {"planes": 1},

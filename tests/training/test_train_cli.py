@@ -21,9 +21,9 @@ from cribble.vectors import Dense, EncoderSpec
 from typer.testing import CliRunner
 
 
-def flat(folder: Path, vectors: np.ndarray, **options: object) -> FlatIndex:
+def flat(folder: Path, vectors: np.ndarray, spec: EncoderSpec | None = None, **options: object) -> FlatIndex:
     documents = [Document(f"d{i}", f"text {i}") for i in range(len(vectors))]
-    spec = EncoderSpec(model="given", dim=vectors.shape[1], normalised=True)
+    spec = spec or EncoderSpec(model="given", dim=vectors.shape[1], normalised=True)
 
     def encode(batch: list[Document]) -> Dense:
         return Dense(vectors[[int(document.id[1:]) for document in batch]])
@@ -123,8 +123,12 @@ def test_codes_of_real_vectors_rank_nearer_to_them_than_signs(tmp_path: Path) ->
     encoder = Encoder()
     vectors = encoder.encode_documents(list(data.documents())[:1000]).values
     queries = encoder.encode_queries([query.text for query in data.queries[:150]]).values
-    flat(tmp_path / "flat", vectors)
+    flat(tmp_path / "flat", vectors, encoder.spec)
     train(tmp_path / "flat", tmp_path / "m", bits=384, epochs=3)
     made, true = RecurrentBinariser.load(tmp_path / "m"), queries @ vectors.T
     signs = overlap(np.sign(queries), np.sign(vectors), true)
     assert overlap(made.values(queries), made.values(vectors), true) > signs + 0.03
+    train(tmp_path / "flat", tmp_path / "q", queries="sample:stdlib", bits=384, epochs=1)
+    asked = RecurrentBinariser.load(tmp_path / "q")
+    assert asked.training["facts"]["queries"] == "sample:stdlib"
+    assert asked.sha256 != made.sha256
