@@ -400,4 +400,12 @@ def test_list_datasets_names_what_load_dataset_takes():
 
     names = dict(list_datasets())
     assert names["beir:scifact"] == "scientific claims, 5,183 documents"
-    assert {name.partition(":")[0] for name in names} == {"beir", "images", "ir_datasets", "jsonl", "sample", "trec"}
+    assert {name.partition(":")[0] for name in names} == {
+        "beir",
+        "bright",
+        "images",
+        "ir_datasets",
+        "jsonl",
+        "sample",
+        "trec",
+    }
