@@ -132,12 +132,12 @@ def _described(out: Path, made: RecurrentBinariser, size: dict[str, Any]) -> Ans
     }
     rows = [[str(h["epoch"]), f"{h['loss']:.4f}", f"{h['fidelity']:.4f}"] for h in facts["history"]]
     notes = [
+        f"{size['vectors']:,} vectors of {size['dim']} dimensions → {size['width']} × {size['planes']} bits",
         "fidelity: share of held-out anchors' ten nearest documents that the codes find among their ten; "
-        f"of the finished codes {facts['fidelity']:.4f}"
+        f"of the finished codes {facts['fidelity']:.4f}",
     ]
-    title = f"{size['vectors']:,} vectors of {size['dim']} dimensions, {size['width']} × {size['planes']} bits"
     line = (
         f"{out}: {size['bytes']} bytes a document, epoch {facts['best_epoch']}, {facts['seconds']:.0f} s; "
         f"index with --retriever binary --index bebr --set binariser={out}"
     )
-    return Answer(results, [Table(["epoch", "loss", "fidelity"], rows, title, notes)], [line])
+    return Answer(results, [Table(["epoch", "loss", "fidelity"], rows, notes=notes)], [line])
