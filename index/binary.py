@@ -42,7 +42,7 @@ class BinaryIndex(VerifyingIndex):
 
     Scores are inner products of the codes' values, exact (sdc.py), and where the similarity is cosine, their cosines;
     with `verify` those of the stored vectors. Equal scores order by document id descending, also at the cut. In the
-    structures flat and under filters that leave few documents nothing is approximate but the codes.
+    structure flat, under filters that leave few documents, and in a graph under any, nothing is approximate but the codes.
     """
 
     registered_name: ClassVar[str]

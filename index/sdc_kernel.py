@@ -34,6 +34,7 @@ intrinsic: Any = extending.intrinsic
 
 _BIT, _INT, _LONG, _DOUBLE = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.DoubleType()
 _WORDS, _DOUBLES = ir.VectorType(_LONG, LANES), ir.VectorType(_DOUBLE, LANES)
+_ONES = ir.Constant(_WORDS, [1] * LANES)
 
 
 def _constant(value: int) -> ir.Constant:
@@ -46,12 +47,88 @@ def _load(builder: ir.IRBuilder, address: Any, kind: ir.Type) -> Any:
     return value
 
 
+def _at(builder: ir.IRBuilder, address: Any, stride: Any, number: int) -> Any:
+    """`address` after `number` strides."""
+    return builder.add(address, builder.mul(stride, _constant(number)))
+
+
 def _spread(builder: ir.IRBuilder, value: Any) -> Any:
     """`value` in all lanes of a register."""
     kind = ir.VectorType(value.type, LANES)
     undefined = ir.Constant(kind, ir.Undefined)
     first = builder.insert_element(undefined, value, ir.Constant(_INT, 0))
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INT, LANES), [0] * LANES))
+
+
+def _distances(builder: ir.IRBuilder, tiles: int, queries: int, arguments: Any) -> list[Any]:
+    """Weighted Hamming distances, a register for each tile and query: for each weight twice the sum so far, and what its
+    steps add."""
+    tile, tile_stride, query, query_stride, groups, starts, steps = arguments
+    count = tiles * queries
+    population = builder.module.declare_intrinsic("llvm.ctpop.v8i64", (), ir.FunctionType(_WORDS, [_WORDS]))
+    entry = builder.block
+    outer, inner, closed, after = (
+        builder.append_basic_block(name) for name in ("weights", "steps", "closed", "scores")
+    )
+    builder.branch(outer)
+    builder.position_at_end(outer)
+    group = builder.phi(_LONG)
+    group.add_incoming(_constant(0), entry)
+    totals = [builder.phi(_WORDS) for _ in range(count)]
+    doubled = [builder.shl(total, _ONES) for total in totals]
+    at = builder.add(starts, builder.shl(group, _constant(3)))
+    begin, end = _load(builder, at, _LONG), _load(builder, builder.add(at, _constant(8)), _LONG)
+    builder.branch(inner)
+
+    builder.position_at_end(inner)
+    step = builder.phi(_LONG)
+    step.add_incoming(begin, outer)
+    sums = [builder.phi(_WORDS) for _ in range(count)]
+    place = builder.add(steps, builder.shl(step, _constant(4)))
+    in_tile = builder.add(tile, _load(builder, place, _LONG))
+    in_query = builder.add(query, _load(builder, builder.add(place, _constant(8)), _LONG))
+    documents = [_load(builder, _at(builder, in_tile, tile_stride, t), _WORDS) for t in range(tiles)]
+    asked = [_spread(builder, _load(builder, _at(builder, in_query, query_stride, q), _LONG)) for q in range(queries)]
+    new = [
+        builder.add(total, builder.call(population, [builder.xor(document, word)]))
+        for total, (document, word) in zip(sums, itertools.product(documents, asked), strict=True)
+    ]
+    following = builder.add(step, _constant(1))
+    step.add_incoming(following, inner)
+    for total, start, value in zip(sums, doubled, new, strict=True):
+        total.add_incoming(start, outer)
+        total.add_incoming(value, inner)
+    builder.cbranch(builder.icmp_signed("<", following, end), inner, closed)
+
+    builder.position_at_end(closed)
+    next_group = builder.add(group, _constant(1))
+    group.add_incoming(next_group, closed)
+    for total, value in zip(totals, new, strict=True):
+        total.add_incoming(ir.Constant(_WORDS, [0] * LANES), entry)
+        total.add_incoming(value, closed)
+    builder.cbranch(builder.icmp_signed("<", next_group, groups), outer, after)
+    builder.position_at_end(after)
+    return new
+
+
+def _good(builder: ir.IRBuilder, tiles: int, queries: int, distances: list[Any], arguments: Any) -> Any:
+    """Store the scores of `distances`; a bit for each that reaches its query's threshold."""
+    factors, factor_stride, terms, out = arguments
+    mask: Any = _constant(0)
+    for number, (t, q) in enumerate(itertools.product(range(tiles), range(queries))):
+        place = builder.add(terms, _constant(8 * TERMS * q))
+        most, threshold = (
+            _spread(builder, _load(builder, builder.add(place, _constant(8 * i)), _DOUBLE)) for i in range(2)
+        )
+        twice = builder.uitofp(builder.shl(distances[number], _ONES), _DOUBLES)
+        score = builder.fmul(
+            builder.fsub(most, twice), _load(builder, _at(builder, factors, factor_stride, t), _DOUBLES)
+        )
+        address = builder.add(out, _constant(8 * LANES * number))
+        builder.store(score, builder.inttoptr(address, _DOUBLES.as_pointer())).align = 8
+        good = builder.bitcast(builder.fcmp_ordered(">=", score, threshold), ir.IntType(LANES))
+        mask = builder.or_(mask, builder.shl(builder.zext(good, _LONG), _constant(LANES * number)))
+    return mask
 
 
 def _reached(tiles: int, queries: int) -> Any:
@@ -62,87 +139,17 @@ def _reached(tiles: int, queries: int) -> Any:
     are the steps of each weight, `steps` int64 (steps, 2) the bytes into a tile and into a query's words; `terms` float64
     (queries, TERMS) hold the largest score and the threshold of each query first.
     """
-    count = tiles * queries
 
     @intrinsic
     def reached(
         typing: Any, tile: Any, tile_stride: Any, query: Any, query_stride: Any, groups: Any, starts: Any, steps: Any,
         factors: Any, factor_stride: Any, terms: Any, out: Any,
     ) -> Any:  # fmt: skip
-        signature = types.int64(*[types.intp] * 11)
-
         def generate(_: Any, builder: ir.IRBuilder, __: Any, arguments: Any) -> Any:
-            tile, tile_stride, query, query_stride, groups, starts, steps, factors, factor_stride, terms, out = (
-                arguments
-            )
-            population = builder.module.declare_intrinsic("llvm.ctpop.v8i64", (), ir.FunctionType(_WORDS, [_WORDS]))
-            zero = ir.Constant(_WORDS, [0] * LANES)
-            one = ir.Constant(_WORDS, [1] * LANES)
+            distances = _distances(builder, tiles, queries, arguments[:7])
+            return _good(builder, tiles, queries, distances, arguments[7:])
 
-            entry = builder.block
-            outer, inner, closed, after = (
-                builder.append_basic_block(name) for name in ("weights", "steps", "closed", "scores")
-            )
-            builder.branch(outer)
-            builder.position_at_end(outer)
-            group = builder.phi(_LONG)
-            group.add_incoming(_constant(0), entry)
-            totals = [builder.phi(_WORDS) for _ in range(count)]
-            doubled = [builder.shl(total, one) for total in totals]
-            at = builder.add(starts, builder.shl(group, _constant(3)))
-            begin, end = _load(builder, at, _LONG), _load(builder, builder.add(at, _constant(8)), _LONG)
-            builder.branch(inner)
-
-            builder.position_at_end(inner)
-            step = builder.phi(_LONG)
-            step.add_incoming(begin, outer)
-            sums = [builder.phi(_WORDS) for _ in range(count)]
-            place = builder.add(steps, builder.shl(step, _constant(4)))
-            in_tile = builder.add(tile, _load(builder, place, _LONG))
-            in_query = builder.add(query, _load(builder, builder.add(place, _constant(8)), _LONG))
-            documents = [
-                _load(builder, builder.add(in_tile, builder.mul(tile_stride, _constant(t))), _WORDS)
-                for t in range(tiles)
-            ]
-            asked = [
-                _spread(builder, _load(builder, builder.add(in_query, builder.mul(query_stride, _constant(q))), _LONG))
-                for q in range(queries)
-            ]
-            new = []
-            for total, (document, word) in zip(sums, itertools.product(documents, asked), strict=True):
-                new.append(builder.add(total, builder.call(population, [builder.xor(document, word)])))
-            following = builder.add(step, _constant(1))
-            step.add_incoming(following, inner)
-            for total, start, value in zip(sums, doubled, new, strict=True):
-                total.add_incoming(start, outer)
-                total.add_incoming(value, inner)
-            builder.cbranch(builder.icmp_signed("<", following, end), inner, closed)
-
-            builder.position_at_end(closed)
-            next_group = builder.add(group, _constant(1))
-            group.add_incoming(next_group, closed)
-            for total, value in zip(totals, new, strict=True):
-                total.add_incoming(zero, entry)
-                total.add_incoming(value, closed)
-            builder.cbranch(builder.icmp_signed("<", next_group, groups), outer, after)
-
-            builder.position_at_end(after)
-            mask: Any = _constant(0)
-            for number, (t, q) in enumerate(itertools.product(range(tiles), range(queries))):
-                place = builder.add(terms, _constant(8 * TERMS * q))
-                most, threshold = (
-                    _spread(builder, _load(builder, builder.add(place, _constant(8 * i)), _DOUBLE)) for i in range(2)
-                )
-                twice = builder.uitofp(builder.shl(new[number], one), _DOUBLES)
-                factor = _load(builder, builder.add(factors, builder.mul(factor_stride, _constant(t))), _DOUBLES)
-                score = builder.fmul(builder.fsub(most, twice), factor)
-                at = builder.add(out, _constant(8 * LANES * number))
-                builder.store(score, builder.inttoptr(at, _DOUBLES.as_pointer())).align = 8
-                good = builder.bitcast(builder.fcmp_ordered(">=", score, threshold), ir.IntType(LANES))
-                mask = builder.or_(mask, builder.shl(builder.zext(good, _LONG), _constant(LANES * number)))
-            return mask
-
-        return signature, generate
+        return types.int64(*[types.intp] * 11), generate
 
     return reached
 
