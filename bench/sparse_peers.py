@@ -82,7 +82,8 @@ def load(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def main() -> None:
-    out, sys.stdout = sys.stdout, sys.stderr
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a peer prints, from Rust too, is no answer
     peer: Any = {"seismic": Seismic, "bm25s": Bm25s}[sys.argv[1]](Path(sys.argv[2]))
     for line in sys.stdin:
         order = json.loads(line)
