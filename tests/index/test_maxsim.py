@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cribble.errors import InputError, UsageError
 from cribble.index import maxsim as module
+from cribble.index import maxsim_product
 from cribble.index.maxsim import maxsim, maxsim_all
 from cribble.index.maxsim_torch import maxsim_torch
 from cribble.index.maxsim_xtr import xtr
@@ -114,6 +115,25 @@ def test_half_precision_tokens_are_accumulated_in_float32():
     query, tokens = unit(rng, 512, 32).astype(np.float16), unit(rng, 90, 32).astype(np.float16)
     offsets = np.array([0, 45, 90])
     assert np.abs(maxsim(query, tokens, offsets) - naive(query, tokens, offsets)).max() < 1e-3
+
+
+@pytest.mark.parametrize("dim", [1, 3, 47, 128])
+@pytest.mark.parametrize("columns", [1, 32, 33, 64])
+def test_the_narrow_product_is_the_product(dim, columns):
+    """Oracle: float64; n terms err by n · 2^-24 of their absolute sum. Rows may be a view with a stride."""
+    if not maxsim_product.ROWS:
+        pytest.skip("this CPU has no fused multiply-add")
+    rng = np.random.default_rng(dim)
+    factors = rng.standard_normal((dim, columns)).astype(np.float32)
+    for count in (maxsim_product.ROWS, maxsim_product.ROWS + 1, 100):
+        wider = rng.standard_normal((count, dim + 5)).astype(np.float32)
+        for rows in (wider[:, :dim].copy(), wider[:, :dim]):
+            wide = maxsim_product.padded(factors)
+            assert maxsim_product.suits(rows, wide)
+            got = maxsim_product.narrow_product(rows, wide)[:, :columns]
+            bound = (dim + 1) * 2.0**-24 * (np.abs(rows).astype(np.float64) @ np.abs(factors))
+            assert (np.abs(got - rows.astype(np.float64) @ factors) <= bound).all()
+    assert not maxsim_product.suits(rows[: maxsim_product.ROWS - 1], wide)
 
 
 def test_wrong_widths_and_names_are_refused():
