@@ -83,10 +83,19 @@ class SparseNetwork:
             routes = {"document": modules, "query": modules}
             if (self.checkpoint.folder / "idf.json").is_file() and not self._has_modules:
                 routes["query"] = [self._idf(modules[0].tokenizer)]
+        self._refuse_without_pooling([*routes["document"], *routes["query"]])
         document = self._slim(routes["document"], self._lengths["document"])
         if routes["query"] == routes["document"] and self._lengths["query"] == self._lengths["document"]:
             return {"document": document, "query": document}
         return {"document": document, "query": self._slim(routes["query"], self._lengths["query"])}
+
+    def _refuse_without_pooling(self, modules: list[Any]) -> None:
+        """Of an inference-free model only the documents are pooled."""
+        from sentence_transformers.sparse_encoder.modules import SpladePooling
+
+        for name, value in (("pooling", self._pooling), ("activation", self._activation)):
+            if value is not None and not any(isinstance(module, SpladePooling) for module in modules):
+                raise UsageError(f"{name}={value!r}: {self.checkpoint.name} has no SPLADE pooling: leave it out")
 
     @property
     def _has_modules(self) -> bool:
@@ -107,9 +116,6 @@ class SparseNetwork:
 
         first, *rest = [self._with_length(modules[0], length), *modules[1:]]
         if not rest or not isinstance(rest[0], SpladePooling):
-            for name, value in (("pooling", self._pooling), ("activation", self._activation)):
-                if value is not None:
-                    raise UsageError(f"{name}={value!r}: {self.checkpoint.name} has no SPLADE pooling: leave it out")
             return [first, *rest]
         old = rest[0]
         pooling, activation = self._pooling or old.pooling_strategy, self._activation or old.activation_function

@@ -137,6 +137,10 @@ def test_pooling_and_activation_are_replaced(made):
     assert (dense(total.encode_queries(texts)) >= dense(base.encode_queries(texts)) - 1e-5).all()
     assert total.spec.pooling == "sum relu"
     assert base.spec.differences(total.spec)
+    free, one = (SparseEncoder(made("inference-free"), device="cpu", **o) for o in ({}, {"activation": "relu"}))
+    assert np.array_equal(dense(free.encode_queries(texts)), dense(one.encode_queries(texts)))
+    twice, once = (dense(encoder.encode_documents(documents(texts))) for encoder in (free, one))
+    assert np.allclose(twice, np.log1p(once), atol=1e-5)  # the card of OpenSearch's v3 names what its files say
     with pytest.raises(UsageError, match="has no SPLADE pooling"):
         SparseEncoder(made("unicoil"), device="cpu", pooling="sum").encode_queries(["a"])
 
