@@ -142,7 +142,7 @@ def _padded(query: np.ndarray, tokens: np.ndarray, offsets: np.ndarray) -> Calla
 # ---- a collection ---------------------------------------------------------------------------------------------------
 
 
-def quality(name: str, folder: Path) -> None:
+def quality(name: str, folder: Path, only: list[str]) -> None:
     """Exact indexes in all storages and MUVERA over the same token vectors, which are encoded once."""
     import torch
 
@@ -182,16 +182,17 @@ def quality(name: str, folder: Path) -> None:
     ]
     for width, options in (("10,240", {}), ("2,560", {"repetitions": 5})):
         cases += [(f"muvera {width}, {n} candidates", "muvera", options, {"candidates": n}) for n in (100, 200)]
-    ivf = {"structure": "hnsw"}
     cases += [
         (f"float16, pooled ×{n}", "multivector-exact", {"storage": "float16", "pool_factor": n}, {}) for n in (2, 4)
     ]
-    cases.append(("muvera 10,240 in HNSW, 100 candidates", "muvera", ivf, {"candidates": 100}))
+    cases.append(("muvera 10,240 in HNSW, 100 candidates", "muvera", {"structure": "hnsw"}, {"candidates": 100}))
     exact: list[set[str]] = []
     print(f"{len(source):,} documents, {source.manifest.counts['tokens']:,} tokens, {len(queries)} queries")
     print("| index | nDCG@10 | recall of the exact best 10 | bytes a document | of it to propose | ms a query |")
     print("|---|---|---|---|---|---|")
     for label, kind, options, parameters in cases:
+        if only and exact and not any(part in label for part in only):
+            continue
         path = folder / "-".join([kind, *(f"{n}={v}" for n, v in options.items())])
         path = folder / "float32" if label == "float32" else path
         if not (path / "manifest.json").exists():
@@ -226,6 +227,9 @@ def main() -> None:
     parser.add_argument("dataset", nargs="?")
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--peer")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="parts of the names of indexes; the exact one always runs"
+    )
     given = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     if given.what == "kernel":
@@ -233,7 +237,7 @@ def main() -> None:
     elif given.folder is None:
         parser.error("quality takes a dataset and a folder")
     else:
-        quality(given.dataset, given.folder)
+        quality(given.dataset, given.folder, given.only)
 
 
 if __name__ == "__main__":
