@@ -66,6 +66,9 @@ class BebrOptions:
         ):
             if getattr(self, name) < least:
                 raise UsageError(f"{name} is {getattr(self, name)}, expected at least {least}")
+        for name in ("bits", "width", "planes"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}, expected at least 1")
         if not 1 <= self.per_seed <= NEIGHBOURS:
             raise UsageError(f"per_seed is {self.per_seed}, expected 1 to {NEIGHBOURS}")
         if not 0 < self.held_out <= 0.5 or self.noise < 0 or self.rate <= 0:

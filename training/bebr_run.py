@@ -39,14 +39,19 @@ class BebrTraining:
         queries = None if material.queries is None else np.asarray(material.queries / self.norm, np.float32)
         order = np.random.default_rng(options.seed).permutation(len(vectors))
         held = max(16, min(_WATCHED, int(options.held_out * len(vectors))))
-        self.watched, self.used = np.sort(order[:held]), np.sort(order[held:])
+        watched, self.used = np.sort(order[:held]), np.sort(order[held:])
         self.documents = torch.from_numpy(vectors[self.used])
         self.older = self._older_codes()
-        self.anchors = self.documents if queries is None else torch.cat([self.documents, torch.from_numpy(queries)])
+        asked = torch.from_numpy(np.zeros((0, vectors.shape[1]), np.float32) if queries is None else queries)
+        aside = 0 if queries is None else max(1, min(_WATCHED, int(options.held_out * len(queries))))
+        self.anchors = torch.cat([self.documents, asked[aside:]])
         skip = np.concatenate([np.arange(len(self.used)), np.full(len(self.anchors) - len(self.used), -1)])
         wanted = min(NEIGHBOURS, len(self.used) - 1)
         self.neighbours = nearest(self.anchors.numpy(), self.documents.numpy(), wanted, skip)
-        self._watch(vectors)
+        held_vectors = torch.from_numpy(vectors[watched])
+        self._watch(
+            self._moved(held_vectors, torch.Generator().manual_seed(options.seed)) if not aside else asked[:aside]
+        )
         torch.manual_seed(options.seed)
         self.network = RecurrentBinarisation(shape)
         if options.start == "rotation":
@@ -166,17 +171,12 @@ class BebrTraining:
 
     # ---- measuring --------------------------------------------------------------------------------------------------
 
-    def _watch(self, vectors: np.ndarray) -> None:
-        """Held-out anchors, the rows they are ranked among, and their true nearest."""
+    def _watch(self, held: torch.Tensor) -> None:
+        """Anchors that are not trained on, the rows they are ranked among, and their true nearest."""
         import torch
 
         rng = np.random.default_rng([self.options.seed, 0])
         among = np.sort(rng.permutation(len(self.used))[:_AMONG])
-        held = torch.from_numpy(vectors[self.watched])
-        if self.material.queries is None:
-            held = self._moved(held, torch.Generator().manual_seed(self.options.seed))
-        else:
-            held = self.anchors[len(self.documents) :][:_WATCHED]
         self.asked, self.among = held, torch.from_numpy(among)
         self.truth = nearest(held.numpy(), self.documents[self.among].numpy(), min(_DEPTH, len(among)))
 

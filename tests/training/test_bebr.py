@@ -160,6 +160,7 @@ def test_codes_compatible_with_an_older_encoders(trained: RecurrentBinariser, tm
         ({"blocks": 2}, "blocks=2 has no effect"),
         ({"epochs": -1}, "epochs is -1"),
         ({"per_seed": 99}, "per_seed is 99"),
+        ({"planes": 0}, "planes is 0"),
         ({"held_out": 0.9}, "held_out 0.9"),
         ({"temperature": 0.0}, "temperature is 0"),
     ],
