@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +73,7 @@ def collection(name: str, data: Path, cache: Path) -> Collection:
         np.save(files[0], encoder.encode_documents(list(dataset.documents())).values)
     ids = [document.id for document in dataset.documents()]
     asked = [query.id for query in dataset.queries]
-    return Collection(name, np.load(files[0]), np.load(files[1]), ids, asked, dataset.qrels or Qrels({}))
+    return Collection(name, np.load(files[0]), np.load(files[1]), ids, asked, dataset.qrels or Qrels.from_dict({}))
 
 
 Coder = Callable[[np.ndarray], np.ndarray]
@@ -95,8 +95,6 @@ def coders(bits: int, here: Collection, bebr: RecurrentBinariser, seed: int) -> 
     if bebr.refinement is not None:
         table = bebr.refinement
         yield "bebr, float query", lambda vectors: vectors @ table.target.T + table.constant, of_bebr
-        from dataclasses import replace
-
         bare = coded(replace(bebr, refinement=None), bebr.shape.planes, bebr.shape.width)
         yield "bebr, not refined", bare, bare
     if bits == dim:
