@@ -201,7 +201,7 @@ class MultivectorIndex:
         """The exact best `k` among the rows of `selection`, of all where it is None."""
         available = len(self._filled) if selection is None else len(selection)
         found: list[Ranking] = []
-        for part in _batches(queries, max(1, _SCORES // max(1, available))):
+        for part in batches(queries, max(1, _SCORES // max(1, available))):
             scores = self._scan(part, selection, available)
             found += [self._settled(part[i], scores[i], selection, k) for i in range(len(part))]
         return found
@@ -323,15 +323,14 @@ class MultivectorIndex:
         return self._names[rows]
 
 
-def _batches(queries: MultiVector, most: int) -> Iterator[MultiVector]:
-    """Consecutive queries of about `_QUERY_TOKENS` tokens together, at most `most`."""
+def batches(queries: MultiVector, most: int, tokens: int = _QUERY_TOKENS) -> Iterator[MultiVector]:
+    """Consecutive queries of about so many `tokens` together, at most `most`."""
     first = 0
     while first < len(queries):
-        last = int(np.searchsorted(queries.offsets, queries.offsets[first] + _QUERY_TOKENS, side="right")) - 1
+        last = int(np.searchsorted(queries.offsets, queries.offsets[first] + tokens, side="right")) - 1
         last = min(max(last, first + 1), first + most)
         begin = queries.offsets[first]
-        tokens = queries.tokens[begin : queries.offsets[last]]
-        yield MultiVector(tokens, queries.offsets[first : last + 1] - begin)
+        yield MultiVector(queries.tokens[begin : queries.offsets[last]], queries.offsets[first : last + 1] - begin)
         first = last
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property
@@ -20,7 +21,7 @@ from .exact import candidates, faiss_nearest
 from .faiss_files import mapped, open_faiss
 from .faiss_search import NARROW, Proposer
 from .manifest import Manifest, Plan
-from .multivector import MultivectorIndex, token_options, warn_of_empty
+from .multivector import MultivectorIndex, batches, token_options, warn_of_empty
 from .muvera_encoding import FixedDimensional
 from .muvera_options import LEAST_CANDIDATES, STRUCTURES
 from .muvera_writer import MuveraWriter, structure_kind
@@ -29,6 +30,9 @@ logger = logging.getLogger("cribble")
 
 #: Encodings that are scanned at a time: 40 MB at 10,240 numbers.
 _SCANNED = 1024
+
+#: Queries whose encodings are held at a time.
+_QUERIES = 256
 
 
 @register("muvera")
@@ -154,11 +158,11 @@ class MuveraIndex(MultivectorIndex):
         wanted = max(given.pop("candidates", max(LEAST_CANDIDATES, 2 * k)), k)
         if wanted >= available or available < NARROW * rows:
             return self._exact(queries, k, selection)
-        proposed = self._proposed(self.encoding.queries(queries), wanted, selection, given)
         found = []
-        for i, own in enumerate(proposed):
-            own = np.unique(own[own >= 0]) if len(queries[i]) else own[:0]
-            found.append(self._ranked(queries[i], own, k) if len(own) else Ranking(np.empty(0, object), np.empty(0)))
+        for batch in batches(queries, _QUERIES, _QUERIES * _SCANNED):
+            for i, own in enumerate(self._proposed(self.encoding.queries(batch), wanted, selection, given)):
+                own = np.unique(own[own >= 0]) if len(batch[i]) else own[:0]
+                found.append(self._ranked(batch[i], own, k) if len(own) else Ranking(np.empty(0, object), np.empty(0)))
         if short := sum(len(ranking.ids) < k and len(queries[i]) > 0 for i, ranking in enumerate(found)):
             logger.warning(
                 "%s: %d of %d queries were proposed fewer than %d documents: search with larger nprobe or ef",
@@ -189,9 +193,8 @@ class MuveraIndex(MultivectorIndex):
     def _encodings(self, selection: np.ndarray | None) -> Iterator[tuple[int, np.ndarray]]:
         """Encodings of all rows, or of ascending `selection`, in blocks, each with the position of its first."""
         done = 0
-        for folder, (start, end) in zip(
-            self.manifest.shard_folders(self.path), np.stack([self._starts[:-1], self._starts[1:]], 1), strict=True
-        ):
+        folders, spans = self.manifest.shard_folders(self.path), itertools.pairwise(self._starts)
+        for folder, (start, end) in zip(folders, spans, strict=True):
             vectors = mapped(folder)
             own = np.arange(end - start)
             if selection is not None:
