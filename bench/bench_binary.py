@@ -218,7 +218,6 @@ def faiss_ivf(signs: Any) -> Any:
     coarse = faiss.IndexBinaryFlat(DIM)
     index = faiss.IndexBinaryIVF(coarse, DIM, LISTS)
     index.cp.max_points_per_centroid = TRAINED
-    index.coarse = coarse  # keeps it alive
     started = time.process_time()
     index.train(signs)
     index.add(signs)
