@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from .analysis_cli import add_commands as add_analysis
-from .change_cli import add_commands
 from .envelope import Envelope, run_command
 from .errors import UsageError
-from .expansion_cli import add_expand
-from .judge_cli import add_commands as add_judging
-from .suite_cli import add_commands as add_suites
-from .train_cli import add_training
+from .options import analysis, changes, dense, expansion, judging, ledger, suites, training
+from .options.common import DatasetOption, DryRun, Json, Set, settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,10 +25,6 @@ app = typer.Typer(
     help="Retrieve, rerank and score text collections. Start with: cribble run demo",
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, estimate the work, do nothing.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="An option of the stage or index, as key=value; repeat.")]
-DatasetOption = Annotated[str, typer.Option(help="Dataset, such as beir:FOLDER, ir_datasets:ID, sample:stdlib.")]
 MeasuresOption = Annotated[str | None, typer.Option(help='Such as "nDCG@10 R@100"; the dataset\'s own by default.')]
 ModelOption = Annotated[str | None, typer.Option(help="Hub name or folder; the embedded MiniLM by default.")]
 Around = Annotated[
@@ -80,7 +72,7 @@ def index(
     from .commands.runs import index_dataset
 
     named = {"model": model, "kind": kind, "engine": engine}
-    options = _settings(set_) | {name: value for name, value in named.items() if value is not None}
+    options = settings(set_) | {name: value for name, value in named.items() if value is not None}
     with Envelope("index", json) as envelope:
         envelope.show(index_dataset(dataset, retriever, out, options, overwrite=overwrite, dry_run=dry_run))
 
@@ -100,7 +92,7 @@ def retrieve(
     from .commands.runs import retrieve_run
 
     with Envelope("retrieve", json) as envelope:
-        envelope.show(retrieve_run(index, dataset, out, k, _settings(set_), dry_run=dry_run, retriever=retriever))
+        envelope.show(retrieve_run(index, dataset, out, k, settings(set_), dry_run=dry_run, retriever=retriever))
 
 
 @app.command()
@@ -125,7 +117,7 @@ def rerank(
     """Put a run's candidates into a better order."""
     from .commands.runs import rerank_run
 
-    options = _settings(set_)
+    options = settings(set_)
     if backend is not None:
         given = options.get("backend", {})
         options["backend"] = {"use": backend} | (given if isinstance(given, dict) else {})
@@ -227,61 +219,7 @@ def search(
     from .commands.asking import search_text
 
     with Envelope("search", json) as envelope:
-        envelope.show(search_text(where, text, k, _settings(set_), retriever))
-
-
-@app.command()
-def fit(
-    what: Annotated[str, typer.Argument(help="cosine-adapter: a calibrated cut of a dense retriever's results.")],
-    index: Annotated[Path, typer.Argument(help="Folder of a dense index.")],
-    dataset: DatasetOption,
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
-    set_: Set = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
-    json: Json = False,
-) -> None:
-    """Learn from a dataset's judgements, and say by cross-validation what it is worth."""
-    from .commands.dense import fit as fitted
-
-    with Envelope("fit", json) as envelope:
-        envelope.show(fitted(what, index, dataset, out, _settings(set_), overwrite=overwrite))
-
-
-@app.command()
-def tune(
-    index: Annotated[Path, typer.Argument(help="Folder of an approximate dense index.")],
-    dataset: DatasetOption,
-    recall: Annotated[float, typer.Option(help="Share of the exact search's answer that must be found.")] = 0.95,
-    k: Annotated[int, typer.Option(help="Documents a query of which that share is counted.")] = 10,
-    queries: Annotated[int, typer.Option(help="Queries to measure with; drawn where the dataset has more.")] = 300,
-    seed: Annotated[int, typer.Option(help="Seed of that draw.")] = 42,
-    json: Json = False,
-) -> None:
-    """Measure recall and latency of an approximate index's settings; name the cheapest that finds enough."""
-    from .commands.dense import tune_index
-
-    with Envelope("tune", json) as envelope:
-        envelope.show(tune_index(index, dataset, recall=recall, k=k, queries=queries, seed=seed))
-
-
-@app.command()
-def depth(
-    index: Annotated[Path, typer.Argument(help="Folder of a dense index.")],
-    against: Annotated[
-        Path | None, typer.Option(help="Another index: do its documents lie as deep in the first?")
-    ] = None,
-    distance: Annotated[str, typer.Option(help="cosine, exact at any size, or chord.")] = "cosine",
-    sample: Annotated[int, typer.Option(help="With chord: documents to compare with where there are more.")] = 10_000,
-    seed: Annotated[int, typer.Option(help="Seed of that sample.")] = 42,
-    top: Annotated[int, typer.Option(help="Documents to show of either end.")] = 10,
-    out: Annotated[Path | None, typer.Option(help="File for the depths of all documents (tab-separated).")] = None,
-    json: Json = False,
-) -> None:
-    """Show a corpus' most central and most outlying documents; compare two corpora by a rank sum test."""
-    from .commands.dense import depth_of
-
-    with Envelope("depth", json) as envelope:
-        envelope.show(depth_of(index, against, distance=distance, sample=sample, seed=seed, top=top, out=out))
+        envelope.show(search_text(where, text, k, settings(set_), retriever))
 
 
 @app.command("list")
@@ -314,84 +252,10 @@ def doctor(
         envelope.show(examine(index or []))
 
 
-add_commands(app, lambda pairs: _settings(pairs))
-add_suites(app)
-add_expand(app)
-add_judging(app, lambda pairs: _settings(pairs))
-add_training(app, lambda pairs: _settings(pairs))
-add_analysis(app, lambda pairs: _settings(pairs))
-
-ledger = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="The judgements that language models were asked for and paid for."
-)
-app.add_typer(ledger, name="ledger")
-LedgerPath = Annotated[Path | None, typer.Option("--path", help="The ledger's file; the cache folder's by default.")]
-
-
-@ledger.command("show")
-def ledger_show(
-    path: LedgerPath = None,
-    model: Annotated[str | None, typer.Option(help="Only this model's.")] = None,
-    json: Json = False,
-) -> None:
-    """How many judgements there are of each model and kind, what they cost, and from when they are."""
-    from .commands.ledger import show_ledger
-
-    with Envelope("ledger show", json) as envelope:
-        envelope.show(show_ledger(path, model))
-
-
-@ledger.command("export")
-def ledger_export(
-    out: Annotated[Path, typer.Argument(help="File to write: .jsonl or .jsonl.gz.")],
-    path: LedgerPath = None,
-    model: Annotated[str | None, typer.Option(help="Only this model's.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Only this kind, such as LabelCall.")] = None,
-    query: Annotated[str | None, typer.Option(help="Only those that this query id asked for first.")] = None,
-    json: Json = False,
-) -> None:
-    """Write judgements as JSON Lines, in the order in which they were made."""
-    from .commands.ledger import export_ledger
-
-    with Envelope("ledger export", json) as envelope:
-        envelope.show(export_ledger(out, path, model=model, kind=kind, query=query))
-
-
-@ledger.command("prune")
-def ledger_prune(
-    path: LedgerPath = None,
-    older_than: Annotated[str | None, typer.Option(help="Such as 12h, 30d or 4w; 0d means all.")] = None,
-    model: Annotated[str | None, typer.Option(help="Only this model's.")] = None,
-    dry_run: DryRun = False,
-    json: Json = False,
-) -> None:
-    """Delete judgements that are old, or of one model; they would be asked for again."""
-    from .commands.ledger import prune_ledger
-
-    with Envelope("ledger prune", json) as envelope:
-        envelope.show(prune_ledger(path, older_than=older_than, model=model, dry_run=dry_run))
-
-
-def _settings(pairs: list[str] | None) -> dict[str, Any]:
-    """`key=value` pairs, values read as YAML; `part.key=value` sets an option of a part: backend.dtype=bfloat16."""
-    import yaml
-
-    settings: dict[str, Any] = {}
-    for pair in pairs or []:
-        key, equals, value = pair.partition("=")
-        *parts, name = key.replace("-", "_").split(".")
-        if not equals or not name or not all(parts):
-            raise UsageError(f"--set {pair!r}: expected key=value")
-        place = settings
-        for part in parts:
-            if not isinstance(place.setdefault(part, {}), dict):
-                place[part] = {"use": place[part]}
-            place = place[part]
-        try:
-            place[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {pair!r}: the value is no YAML") from error
-    return settings
+for room in (dense, changes, suites, expansion, judging, analysis):
+    app.add_typer(room.app)
+app.add_typer(training.app, name="train")
+app.add_typer(ledger.app, name="ledger")
 
 
 def _numbers(text: str | None) -> list[float] | None:
