@@ -110,7 +110,18 @@ ODD = [
 
 
 #: Kinds that go through all tests; the others differ from these in FAISS's structure only.
-THOROUGH = ("flat", "lucene", "bm25-inverted", "inverted", "multivector-exact", "hnsw", "ivf-pq", "two-level", "itq", "bebr")
+THOROUGH = (
+    "flat",
+    "lucene",
+    "bm25-inverted",
+    "inverted",
+    "multivector-exact",
+    "hnsw",
+    "ivf-pq",
+    "two-level",
+    "itq",
+    "bebr",
+)
 FOR_ALL = ("test_results_are_a_run", "test_allow_filters_before_the_cut")
 
 

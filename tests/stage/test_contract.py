@@ -94,7 +94,9 @@ FLIPS: dict[str, dict[str, Flip]] = LLM_FLIPS | {
         "device": Flip("cuda", RAISES, _NO_GPU),
         "approx": Flip(0.95),
         # What they do to an index of kind seismic is in tests/retrievers/test_sparse.py.
-        **{name: Flip(3, RAISES, f"{name} has no effect: .* of kind inverted") for name in ("query_cut", "heap_factor")},
+        **{
+            name: Flip(3, RAISES, f"{name} has no effect: .* of kind inverted") for name in ("query_cut", "heap_factor")
+        },
         **_FILTERS,
     },
     "late": {
