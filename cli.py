@@ -52,9 +52,13 @@ def _options(
 def index(
     dataset: Annotated[str, typer.Argument(help="Dataset, such as beir:FOLDER or sample:stdlib.")],
     out: Annotated[Path, typer.Option(help="Folder of the index.")],
-    retriever: Annotated[str, typer.Option(help="bm25 or dense; `cribble list retrievers`.")],
+    retriever: Annotated[str, typer.Option(help="bm25, dense, sparse, binary or late.")],
     kind: Annotated[
-        str | None, typer.Option("--index", help="Kind of a dense index, flat by default; `cribble list indexes`.")
+        str | None,
+        typer.Option(
+            "--index",
+            help="dense: flat (default), hnsw, …; binary: sign, bebr, …; late: multivector-exact (default). See `cribble list indexes`.",
+        ),
     ] = None,
     engine: Annotated[
         str | None,

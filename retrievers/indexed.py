@@ -76,12 +76,13 @@ class Indexed:
         A model is not looked at here: the retriever refuses one that is not the recorded encoder when it is loaded.
         """
         manifest = read_manifest(path)
-        recorded: dict[str, Any] = {"shard_documents": manifest.plan.shard_documents, **manifest.options}
-        recorded["kind"] = manifest.kind
+        recorded: dict[str, Any] = {}
         if manifest.encoder is not None:
             recorded |= dict.fromkeys(ENCODING_OPTIONS.keys() - {"card", "trust_remote_code"})
             recorded |= {name: value for name, value in manifest.encoder.to_json().items() if name != "model"}
             recorded |= manifest.encoder.extra
+        # After the encoder's, whose similarity a build may replace.
+        recorded |= {"shard_documents": manifest.plan.shard_documents, **manifest.options, "kind": manifest.kind}
         lines = [
             f"{name}: {value!r} asked for, {recorded[name]!r} recorded"
             for name, value in options.items()

@@ -1,7 +1,7 @@
 """Building where a whole index is: used when it is the one asked for, refused when it is another."""
 
 import pytest
-from cribble import BM25
+from cribble import BM25, DenseRetriever
 from cribble.corpora.dataset import Dataset
 from cribble.errors import SetupError
 from cribble.records import Document, Query
@@ -24,3 +24,11 @@ def test_the_same_is_used_and_another_is_refused(tmp_path):
     with pytest.raises(SetupError, match=r"language: 'de' asked for, 'en' recorded"):
         BM25.build(data, path, language="de")
     assert BM25.build(dataset("heat", "heat"), path, overwrite=True)(data).num_rows == 2
+
+
+def test_a_similarity_that_is_not_the_encoders_is_the_builds(tmp_path):
+    data = dataset("heat transfer", "cold water")
+    first = DenseRetriever.build(data, tmp_path / "l2", similarity="l2")(data)
+    assert DenseRetriever.build(data, tmp_path / "l2", similarity="l2")(data) == first
+    with pytest.raises(SetupError, match=r"similarity: 'cosine' asked for, 'l2' recorded"):
+        DenseRetriever.build(data, tmp_path / "l2", similarity="cosine")
