@@ -128,6 +128,11 @@ def learnt_rotation(sample: np.ndarray, bits: int, seed: int) -> Rotation:
     if len(sample) < dim:  # its covariance needs as many
         sample = np.tile(sample, (-(-dim // len(sample)), 1))
     transform.max_train_per_dim = len(sample) // dim + 1
-    transform.train(np.ascontiguousarray(sample))
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)  # it decomposes small matrices, for which more threads cost three times as much
+    try:
+        transform.train(np.ascontiguousarray(sample))
+    finally:
+        faiss.omp_set_num_threads(threads)
     matrix = faiss.vector_to_array(transform.pca_then_itq.A).reshape(bits, dim)
     return Rotation("itq", dim, matrix.copy(), faiss.vector_to_array(transform.mean).copy())
