@@ -76,7 +76,8 @@ def _spread(builder: ir.IRBuilder, value: Any, lanes: int) -> Any:
 def _has_vnni() -> bool:
     """Whether this CPU multiplies four pairs of bytes and adds them to 32 bits in one instruction, and is compiled for."""
     features = llvmlite.binding.get_host_cpu_features()
-    for_another = numba.config.CPU_NAME or numba.config.CPU_FEATURES is not None
+    chosen = vars(numba.config)  # by the environment: NUMBA_CPU_NAME, NUMBA_CPU_FEATURES
+    for_another = chosen["CPU_NAME"] or chosen["CPU_FEATURES"] is not None
     return bool(features.get("avx512vnni") and features.get("avx512vl") and not for_another)
 
 
