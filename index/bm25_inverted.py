@@ -28,9 +28,6 @@ from .manifest import Plan, check_index
 from .postings import Postings
 from .texts import TextStore
 
-#: Up to this many documents the ids are kept as Python strings (about 60 bytes each); beyond, they are made on demand.
-_KEPT_IDS = 1 << 20
-
 #: When the queries so far had so many distinct terms, what is remembered of them is forgotten.
 _REMEMBERED = 1 << 20
 
@@ -59,7 +56,6 @@ class Bm25InvertedIndex:
         self.vocabulary = Vocabulary(whole)
         self.postings = Postings.open(whole / FOLDER)
         self._ranks = np.asarray(np.load(whole / RANKS, mmap_mode="r"))
-        self._names: np.ndarray | None = None
         self._shards: dict[int, ShardCounts] = {}
         self._lock = threading.Lock()
         self._forget()
@@ -104,7 +100,7 @@ class Bm25InvertedIndex:
         gives none. Equal scores go by id, descending, also at rank k.
         """
         hits = self.search_columns(queries, k, **options)
-        names, scores = self._ids_at(hits.documents), hits.scores.astype(np.float64)
+        names, scores = self.texts.kept_ids_at(hits.documents), hits.scores.astype(np.float64)
         return [Ranking(names[a:b], scores[a:b]) for a, b in itertools.pairwise(hits.offsets.tolist())]
 
     def search_columns(
@@ -193,13 +189,6 @@ class Bm25InvertedIndex:
         norms = np.repeat(norms, np.diff(terms.indptr))
         idf = weighting.factors(self.postings, terms.ids, np.ones(len(terms.ids))).astype(np.float32)
         return Sparse(terms.indptr, terms.ids, idf * (terms.weights / (terms.weights + norms)), terms.terms)
-
-    def _ids_at(self, rows: np.ndarray) -> np.ndarray:
-        if len(self) > _KEPT_IDS:
-            return self.texts.ids_at(rows)
-        if self._names is None:
-            self._names = np.array(self.texts.ids.to_pylist(), object)
-        return self._names[rows]
 
 
 def _searched(

@@ -33,6 +33,7 @@ from .exact import (
 from .filtering import selected_rows
 from .flat_writer import FlatWriter
 from .manifest import Manifest, Plan, check_index
+from .of_encoder import OfEncoder
 from .texts import TextStore
 
 logger = logging.getLogger("cribble")
@@ -91,7 +92,7 @@ def warn_of_zero_vectors(path: str | Path, manifest: Manifest) -> None:
 
 
 @register("flat")
-class FlatIndex:
+class FlatIndex(OfEncoder):
     """An index of one vector per document that is searched exactly.
 
     `score_kind` says what scores are: `dot`, `cosine`, or `l2`, which is minus the squared Euclidean distance. Higher
@@ -204,13 +205,6 @@ class FlatIndex:
         return FlatWriter(
             encode, dim, options["similarity"], options["storage"], truncated, options.get("codes", False)
         )
-
-    def refuse_other_encoder(self, spec: EncoderSpec) -> None:
-        """Raise `InputError` with both values when `spec` differs from the recorded encoder."""
-        self.manifest.require_encoder(spec, self.path)
-
-    def __len__(self) -> int:
-        return self.manifest.documents
 
     def search(
         self,

@@ -19,17 +19,15 @@ from .filtering import selected_rows
 from .inversion import STORAGE
 from .inverted_writer import FOLDER, RANKS, InvertedWriter
 from .manifest import Manifest, Plan, check_index
+from .of_encoder import OfEncoder
 from .postings import Postings
 from .texts import TextStore
 
 logger = logging.getLogger("cribble")
 
-#: Up to this many documents the ids are kept as Python strings (about 60 bytes each); beyond, they are made on demand.
-_KEPT_IDS = 1 << 20
-
 
 @register("inverted")
-class InvertedIndex:
+class InvertedIndex(OfEncoder):
     """An index of one bag of weighted terms per document (learned sparse vectors), by terms.
 
     A score is the sum over common terms of the query's weight times the stored one, in float64, terms in ascending order;
@@ -45,7 +43,6 @@ class InvertedIndex:
         whole = manifest.whole_folder(path)
         self.postings = Postings.open(whole / FOLDER)
         self._ranks = np.asarray(np.load(whole / RANKS, mmap_mode="r"))
-        self._names: np.ndarray | None = None
 
     @classmethod
     def build(
@@ -111,13 +108,6 @@ class InvertedIndex:
         terms = manifest.encoder.dim if manifest.encoder else 0
         return InvertedWriter(encode, terms, manifest.options["storage"], truncated)
 
-    def refuse_other_encoder(self, spec: EncoderSpec) -> None:
-        """Raise `InputError` with both values when `spec` differs from the recorded encoder."""
-        self.manifest.require_encoder(spec, self.path)
-
-    def __len__(self) -> int:
-        return self.manifest.documents
-
     def search(
         self,
         queries: Sparse,
@@ -136,11 +126,4 @@ class InvertedIndex:
         """
         mask = selected_rows(self.texts, allow=allow, deny=deny, where=where)
         found = search(self.postings, queries, k, ranks=self._ranks, mask=mask, approx=approx)
-        return [Ranking(self._ids_at(rows), scores) for scores, rows in found]
-
-    def _ids_at(self, rows: np.ndarray) -> np.ndarray:
-        if self.manifest.rows > _KEPT_IDS:
-            return self.texts.ids_at(rows)
-        if self._names is None:
-            self._names = np.array(self.texts.ids.to_pylist(), object)
-        return self._names[rows]
+        return [Ranking(self.texts.kept_ids_at(rows), scores) for scores, rows in found]

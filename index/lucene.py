@@ -31,9 +31,6 @@ from .texts import TextStore
 #: So many hits (8 bytes each) come back from Java in one call.
 _HITS_PER_CALL = 1 << 21
 
-#: Up to this many documents the ids are kept as Python strings (about 60 bytes each); beyond, they are made on demand.
-_KEPT_IDS = 1 << 20
-
 
 @dataclass(frozen=True)
 class Rm3:
@@ -97,7 +94,6 @@ class LuceneIndex:
         # Not at exit: the machine ends with the process, and calls into it then may hang.
         self._close = weakref.finalize(self, jvm.call, "searcher.close", self._searcher)
         self._close.atexit = False
-        self._names: np.ndarray | None = None
 
     @classmethod
     def build(
@@ -157,7 +153,7 @@ class LuceneIndex:
         """
         weighting: dict[str, Any] = {"k1": k1, "b": b, "rm3": rm3, "query_weights": query_weights}
         hits = self.search_columns(queries, k, **weighting, allow=allow, deny=deny, where=where, threads=threads)
-        names = self._ids_at(hits.documents)
+        names = self.texts.kept_ids_at(hits.documents)
         scores = hits.scores.astype(np.float64)
         bounds = hits.offsets.tolist()
         return [Ranking(names[start:end], scores[start:end]) for start, end in itertools.pairwise(bounds)]
@@ -247,13 +243,6 @@ class LuceneIndex:
         """A bit per row that may be found; nothing at all for all rows."""
         mask = selected_rows(self.texts, allow=allow, deny=deny, where=where)
         return b"" if mask is None else np.packbits(mask, bitorder="little").tobytes()
-
-    def _ids_at(self, rows: np.ndarray) -> np.ndarray:
-        if len(self) > _KEPT_IDS:
-            return self.texts.ids_at(rows)
-        if self._names is None:
-            self._names = np.array(self.texts.ids.to_pylist(), object)
-        return self._names[rows]
 
 
 class _Options(NamedTuple):

@@ -23,6 +23,7 @@ from .filtering import selected_rows
 from .lucene import unpacked_hits
 from .lucene_writer import FOLDER, RANKS, LuceneWriter, lucene_errors, packed_batches
 from .manifest import Manifest, Plan, check_index
+from .of_encoder import OfEncoder
 from .texts import TextStore
 
 logger = logging.getLogger("cribble")
@@ -76,7 +77,7 @@ class ImpactWriter(LuceneWriter):
 
 
 @register("lucene-impact")
-class LuceneImpactIndex:
+class LuceneImpactIndex(OfEncoder):
     """An index of one bag of weighted terms per document, searched by Lucene: whole weights, exact sums of products.
 
     In Lucene a term is the decimal number of its id, so that any vocabulary fits; the documents' weights are its
@@ -139,16 +140,9 @@ class LuceneImpactIndex:
             index.refuse_other_encoder(spec)
         return index
 
-    def refuse_other_encoder(self, spec: EncoderSpec) -> None:
-        """Raise `InputError` with both values when `spec` differs from the recorded encoder."""
-        self.manifest.require_encoder(spec, self.path)
-
     def close(self) -> None:
         """Release the mapped files. The index can't be searched afterwards."""
         self._close()
-
-    def __len__(self) -> int:
-        return self.manifest.documents
 
     def search(
         self,

@@ -27,6 +27,7 @@ from .maxsim_kernel import exact_sum_of_best
 from .multivector_files import STORAGE, TokenShard, token_places
 from .multivector_pooling import POOLINGS
 from .multivector_writer import LARGEST, RANKS, MultivectorWriter
+from .of_encoder import OfEncoder
 from .texts import TextStore
 
 logger = logging.getLogger("cribble")
@@ -41,9 +42,6 @@ _SCORES = 1 << 25
 _DEVICE_TOKENS = 1 << 17
 _SETTLED_TOKENS = 1 << 13
 
-#: Up to this many documents the ids are kept as Python strings (about 60 bytes each); beyond, they are made on demand.
-_KEPT_IDS = 1 << 20
-
 DEVICES = ("auto", "cpu", "cuda", "torch:cpu")
 
 
@@ -57,7 +55,7 @@ class _Part(NamedTuple):
 
 
 @register("multivector-exact")
-class MultivectorIndex:
+class MultivectorIndex(OfEncoder):
     """All token vectors of every document, searched exactly by MaxSim.
 
     A score is the sum over a query's tokens of their best match in a document (`mean`: divided by their number), in
@@ -81,7 +79,6 @@ class MultivectorIndex:
         whole = manifest.whole_folder(path)
         self._largest = float(np.load(whole / LARGEST)[0])
         self._ranks = np.asarray(np.load(whole / RANKS, mmap_mode="r"))
-        self._names: np.ndarray | None = None
 
     @classmethod
     def build(
@@ -144,13 +141,6 @@ class MultivectorIndex:
         """What adds to, deletes from and compacts the index of this `manifest` (changes.py)."""
         dim = manifest.encoder.dim if manifest.encoder else 0
         return MultivectorWriter(encode, dim, manifest.options, truncated)
-
-    def refuse_other_encoder(self, spec: EncoderSpec) -> None:
-        """Raise `InputError` with both values when `spec` differs from the recorded encoder."""
-        self.manifest.require_encoder(spec, self.path)
-
-    def __len__(self) -> int:
-        return self.manifest.documents
 
     def search(
         self,
@@ -243,7 +233,7 @@ class MultivectorIndex:
             values /= len(query)
         best_rows, best_scores = np.empty(min(k, len(rows)), np.int64), np.empty(min(k, len(rows)))
         count = sort_descending(rows, values, self._ranks, best_rows, best_scores)
-        return Ranking(self._ids_at(best_rows[:count]), best_scores[:count])
+        return Ranking(self.texts.kept_ids_at(best_rows[:count]), best_scores[:count])
 
     def _exact_scores(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Scores (m,) float64 of the documents in `rows` (m,), ascending, all with tokens, for one `query` (t, d)."""
@@ -314,13 +304,6 @@ class MultivectorIndex:
                 values, scales, part_offsets = shard.gathered(own[first:last])
                 yield _Part(done + first, values, scales, part_offsets)
             done += len(own)
-
-    def _ids_at(self, rows: np.ndarray) -> np.ndarray:
-        if self.manifest.rows > _KEPT_IDS:
-            return self.texts.ids_at(rows)
-        if self._names is None:
-            self._names = np.array(self.texts.ids.to_pylist(), object)
-        return self._names[rows]
 
 
 def batches(queries: MultiVector, most: int, tokens: int = _QUERY_TOKENS) -> Iterator[MultiVector]:

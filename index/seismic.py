@@ -22,6 +22,7 @@ from .build import build_index
 from .filtering import selected_rows
 from .inverted_writer import InvertedWriter, read_vectors
 from .manifest import Manifest, Plan, check_index
+from .of_encoder import OfEncoder
 from .texts import TextStore
 
 logger = logging.getLogger("cribble")
@@ -86,7 +87,7 @@ class SeismicWriter(InvertedWriter):
 
 
 @register("seismic")
-class SeismicIndex:
+class SeismicIndex(OfEncoder):
     """An approximate index of one bag of weighted terms per document (Bruch et al., SIGIR 2024).
 
     Seismic finds the documents by weights of 16 bits; they are scored again by the stored ones, so that scores are sums
@@ -147,13 +148,6 @@ class SeismicIndex:
         if spec is not None:
             index.refuse_other_encoder(spec)
         return index
-
-    def refuse_other_encoder(self, spec: EncoderSpec) -> None:
-        """Raise `InputError` with both values when `spec` differs from the recorded encoder."""
-        self.manifest.require_encoder(spec, self.path)
-
-    def __len__(self) -> int:
-        return self.manifest.documents
 
     def search(
         self,

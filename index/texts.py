@@ -26,6 +26,9 @@ from .metadata import shard_metadata
 #: Mapped files cost a file descriptor each; so many shards stay open at once.
 _OPEN_SHARDS = 64
 
+#: Up to so many ids are kept as Python strings.
+_KEPT_IDS = 1 << 20
+
 _CHUNK_ROWS = 1 << 20
 
 
@@ -119,6 +122,16 @@ class TextStore:
     def ids_at(self, rows: np.ndarray) -> np.ndarray:
         """The ids (n,) of `rows` (n,), str objects."""
         return np.asarray(self.ids.take(pa.array(rows)).to_numpy(zero_copy_only=False), object)
+
+    def kept_ids_at(self, rows: np.ndarray) -> np.ndarray:
+        """`ids_at` for many short lists: up to a million ids are kept as Python strings (about 60 bytes each)."""
+        if len(self.ids) > _KEPT_IDS:
+            return self.ids_at(rows)
+        return self._kept_ids[rows]
+
+    @cached_property
+    def _kept_ids(self) -> np.ndarray:
+        return np.array(self.ids.to_pylist(), object)
 
     def rows_of(self, ids: Iterable[str] | pa.Array) -> np.ndarray:
         """The row (n,) int64 of each id, -1 for one that the index does not have."""

@@ -6,15 +6,17 @@ model's folder (the rest of that file is the model's card as a reranker), or a f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from ..errors import InputError, UsageError, suggest
 from ..yaml_files import check_card, published_numbers, read_entries, read_mapping
 from .encoder_settings import EncoderSettings
+
+Card = TypeVar("Card")
 
 #: What `card` says for a checkpoint as its own files have it.
 NO_CARD = "none"
@@ -67,18 +69,28 @@ def shipped_cards() -> dict[str, EncoderCard]:
 def find_card(name: str, folder: Path | None = None, card: str | None = None) -> EncoderCard:
     """The card of the model `name`: the file or the shipped card that `card` names ("none": none), else the section
     `encoder` of `cribble.yaml` in its `folder`, else the shipped card of its name, else an empty one."""
+    return chosen_card(name, folder, card, shipped_cards(), _section) or EncoderCard(name)
+
+
+def chosen_card(
+    name: str,
+    folder: Path | None,
+    card: str | None,
+    shipped: Mapping[str, Card],
+    section: Callable[[str, Path], Card | None],
+) -> Card | None:
+    """The rule of `find_card` for cards of any kind; `section` reads theirs from a file. None is an empty one."""
     if card == NO_CARD:
-        return EncoderCard(name)
+        return None
     if card is not None:
-        if card in shipped_cards():
-            return shipped_cards()[card]
+        if card in shipped:
+            return shipped[card]
         if Path(card).is_file():
-            return _section(name, Path(card)) or EncoderCard(name)
-        known = [NO_CARD, *shipped_cards()]
-        raise UsageError(f"card {card!r} is neither a file nor a shipped card: {suggest(card, known)}")
+            return section(name, Path(card))
+        raise UsageError(f"card {card!r} is neither a file nor a shipped card: {suggest(card, [NO_CARD, *shipped])}")
     file = folder / "cribble.yaml" if folder else None
-    own = _section(name, file) if file is not None and file.is_file() else None
-    return own or shipped_cards().get(name) or EncoderCard(name)
+    own = section(name, file) if file is not None and file.is_file() else None
+    return own or shipped.get(name)
 
 
 def card_rows() -> list[tuple[str, str]]:

@@ -94,11 +94,11 @@ def own_settings(folder: Path) -> EncoderSettings:
 
     An empty prompt counts as none: sentence-transformers writes empty ones for every model.
     """
-    sentence = _read(folder / "config_sentence_transformers.json")
+    sentence = read_object(folder / "config_sentence_transformers.json")
     prompts = {name: text for name, text in (sentence.get("prompts") or {}).items() if text}
     default = prompts.get(sentence.get("default_prompt_name") or "")
-    transformer, config = _read(folder / "sentence_bert_config.json"), _read(folder / "config.json")
-    tokenizer = _read(folder / "tokenizer_config.json")
+    transformer, config = read_object(folder / "sentence_bert_config.json"), read_object(folder / "config.json")
+    tokenizer = read_object(folder / "tokenizer_config.json")
     longest = transformer.get("max_seq_length") or tokenizer.get("model_max_length")
     has_modules = (folder / "modules.json").is_file()
     return EncoderSettings(
@@ -119,7 +119,8 @@ def _known(value: Any, choices: tuple[str, ...]) -> str | None:
     return value if value in choices else None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a model's folder, an empty one where there is none."""
     if not path.is_file():
         return {}
     try:

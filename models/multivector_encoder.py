@@ -6,7 +6,6 @@ Loaded through sentence-transformers' MultiVectorEncoder, in the three formats t
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterable, Sequence
@@ -20,6 +19,7 @@ from ..errors import InputError, UsageError
 from ..records import Document
 from ..vectors import EncoderSpec, MultiVector
 from .checkpoint import Checkpoint, find_checkpoint
+from .encoder_settings import read_object
 from .image_documents import image_of
 from .loading import load_model
 from .multivector_settings import SETTINGS, MultiVectorSettings, adapted, given_settings, own_settings
@@ -200,18 +200,8 @@ class _Side(Network):
 
 def is_multi_vector(folder: Path) -> bool:
     """Whether a model's folder says that it was trained for late interaction."""
-    sentence, config = _read(folder / "config_sentence_transformers.json"), _read(folder / "config.json")
+    sentence, config = read_object(folder / "config_sentence_transformers.json"), read_object(folder / "config.json")
     architectures = config.get("architectures") or []
     return sentence.get("model_type") in ("MultiVectorEncoder", "ColBERT") or any(
         name == "HF_ColBERT" or str(name).endswith("ForRetrieval") for name in architectures
     )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: {error}: expected JSON") from error
-    return content if isinstance(content, dict) else {}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from ..errors import UsageError, suggest
@@ -59,9 +57,3 @@ def token_encoder_of(spec: EncoderSpec, model: str | None = None, *, device: str
     kind: Any = MultiVectorEncoder if spec.pooling == POOLING else TokenStates
     encoder: TokenEncoder = kind.of_spec(spec, model, device=device)
     return encoder
-
-
-def located(encoder: TokenEncoder) -> EncoderSpec:
-    """The encoder's spec with the folder of a model that was named by its folder."""
-    local = encoder.model is not None and Path(encoder.model).expanduser().is_dir()
-    return replace(encoder.spec, folder=str(encoder.checkpoint.folder)) if local else encoder.spec

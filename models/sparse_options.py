@@ -65,12 +65,6 @@ def absolute(model: str) -> str:
     return str(folder.resolve()) if folder.is_dir() else model
 
 
-def located(encoder: SparseEncoder) -> EncoderSpec:
-    """The encoder's spec with the folder of a model that was named by its folder."""
-    local = Path(encoder.model).expanduser().is_dir()
-    return replace(encoder.spec, folder=str(encoder.checkpoint.folder)) if local else encoder.spec
-
-
 def unrecorded(spec: EncoderSpec, options: Mapping[str, Any]) -> list[str]:
     """A line for each of `options` that an index of `spec` was built without, or whose expansion was another."""
     lines = []

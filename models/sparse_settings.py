@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import InputError, UsageError, suggest
 from ..registry import check_type
 from ..yaml_files import check_card, published_numbers, read_entries, read_mapping
-from .cards import NO_CARD
+from .cards import chosen_card
 
 #: Names of rules that make whole numbers of weights: naver's export rounds 100 · w, pyserini w / 5 · 256.
 RULES = ("none", "card", "naver", "pyserini")
@@ -148,18 +148,7 @@ def shipped_cards() -> dict[str, SparseCard]:
 def find_card(name: str, folder: Path | None = None, card: str | None = None) -> SparseCard:
     """The card of the model `name`: the file or the shipped card that `card` names ("none": none), else the section
     `sparse` of `cribble.yaml` in its `folder`, else the shipped card of its name, else an empty one."""
-    if card == NO_CARD:
-        return SparseCard(name)
-    if card is not None:
-        if card in shipped_cards():
-            return shipped_cards()[card]
-        if Path(card).is_file():
-            return _section(name, Path(card)) or SparseCard(name)
-        known = [NO_CARD, *shipped_cards()]
-        raise UsageError(f"card {card!r} is neither a file nor a shipped card: {suggest(card, known)}")
-    file = folder / "cribble.yaml" if folder else None
-    own = _section(name, file) if file is not None and file.is_file() else None
-    return own or shipped_cards().get(name) or SparseCard(name)
+    return chosen_card(name, folder, card, shipped_cards(), _section) or SparseCard(name)
 
 
 def card_rows() -> list[tuple[str, str]]:

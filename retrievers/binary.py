@@ -20,7 +20,7 @@ from ..registry import register
 from ..stage import Retriever
 from .filtered import Ids
 from .indexed import Indexed
-from .recorded import located, recorded_encoder
+from .recorded import build_encoded, recorded_encoder
 
 if TYPE_CHECKING:
     from ..corpora.dataset import Dataset
@@ -89,16 +89,14 @@ class BinaryRetriever(Indexed, Retriever):
         encoding = {name: options.pop(name) for name in (*cls.shared_options, *ENCODING_OPTIONS) if name in options}
         encoder = make_encoder(**encoding)
         encode = encoder.encode_documents
-        find_kind(kind).build(
+        build_encoded(
+            find_kind(kind),
+            dataset,
             path,
-            dataset.documents(),
-            encode if binariser is None else WithCodes(encode, binariser),
-            spec=located(encoder),
-            corpus=dataset.id,
-            total=dataset.num_documents,
-            truncated=lambda: encoder.truncated,
+            encoder,
+            options,
             overwrite=overwrite,
-            **options,
+            encode=encode if binariser is None else WithCodes(encode, binariser),
         )
 
     @classmethod

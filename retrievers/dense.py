@@ -18,7 +18,7 @@ from ..registry import register
 from ..stage import Retriever
 from .filtered import Ids
 from .indexed import Indexed
-from .recorded import located, recorded_encoder
+from .recorded import build_encoded, recorded_encoder
 
 if TYPE_CHECKING:
     from ..corpora.dataset import Dataset
@@ -98,17 +98,7 @@ class DenseRetriever(Indexed, Retriever):
             raise UsageError(f"{kind} index has no option 'codes': only a flat index's exact scan reads them")
         encoding = {name: options.pop(name) for name in (*cls.shared_options, *ENCODING_OPTIONS) if name in options}
         encoder = make_encoder(**encoding)
-        find_kind(kind).build(
-            path,
-            dataset.documents(),
-            encoder.encode_documents,
-            spec=located(encoder),
-            corpus=dataset.id,
-            total=dataset.num_documents,
-            truncated=lambda: encoder.truncated,
-            overwrite=overwrite,
-            **options,
-        )
+        build_encoded(find_kind(kind), dataset, path, encoder, options, overwrite=overwrite)
 
     def open_index(self) -> Any:
         kind = read_manifest(self.index).kind

@@ -8,16 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..errors import InputError, SetupError, UsageError, suggest
+from ..errors import InputError, UsageError, suggest
 from ..index.manifest import read_manifest
 from ..index.muvera_options import OPTIONS
 from ..index.opening import find_kind
-from ..models.multivector_options import TOKEN_ENCODING, located, make_token_encoder, token_encoder_of
+from ..models.multivector_options import TOKEN_ENCODING, make_token_encoder, token_encoder_of
 from ..records import Query, Run
 from ..registry import register
 from ..stage import Retriever
 from .filtered import Ids
 from .indexed import Indexed
+from .recorded import build_encoded, require_folder
 
 if TYPE_CHECKING:
     from ..corpora.dataset import Dataset
@@ -81,17 +82,8 @@ class LateRetriever(Indexed, Retriever):
         names = (*cls.shared_options, *TOKEN_ENCODING)
         encoding = {name: value for name in names if (value := options.pop(name, None)) is not None}
         encoder = make_token_encoder(encoding.pop("model", None), **encoding)
-        find_kind(kind).build(
-            path,
-            dataset.documents(),
-            encoder.encode_documents,
-            spec=located(encoder),
-            corpus=dataset.id,
-            total=dataset.num_documents,
-            truncated=lambda: encoder.truncated,
-            overwrite=overwrite,
-            **{name: value for name, value in options.items() if value is not None},
-        )
+        given = {name: value for name, value in options.items() if value is not None}
+        build_encoded(find_kind(kind), dataset, path, encoder, given, overwrite=overwrite)
 
     def open_index(self) -> Any:
         kind = read_manifest(self.index).kind
@@ -114,10 +106,8 @@ class LateRetriever(Indexed, Retriever):
     def encoder(self) -> TokenEncoder:
         """The encoder that the index records, which encodes queries and adds documents."""
         spec = self.opened.manifest.encoder
-        if self.model is None and spec.folder and not Path(spec.folder).is_dir():
-            raise SetupError(
-                f"{self.index} was made by the model in {spec.folder}, which is not there: name its folder as model"
-            )
+        if self.model is None:
+            require_folder(self.index, spec)
         return token_encoder_of(spec, self.model, device=self.device)
 
     def query_vectors(self, queries: list[Query]) -> MultiVector:

@@ -13,13 +13,14 @@ from ..errors import InputError, SetupError, UsageError, suggest
 from ..index.manifest import read_manifest
 from ..index.opening import find_kind
 from ..models.sparse_files import largest_terms, read_query_vectors
-from ..models.sparse_options import SPARSE_ENCODING, absolute, located, make_sparse_encoder, query_encoder, unrecorded
+from ..models.sparse_options import SPARSE_ENCODING, absolute, make_sparse_encoder, query_encoder, unrecorded
 from ..records import Query, Run
 from ..registry import register
 from ..stage import Retriever
 from ..vectors import Sparse
 from .filtered import Ids
 from .indexed import Indexed
+from .recorded import build_encoded, require_folder
 
 if TYPE_CHECKING:
     from ..corpora.dataset import Dataset
@@ -116,17 +117,8 @@ class SparseRetriever(Indexed, Retriever):
         if engine in _WHOLE and encoder.settings.quantise is None:
             rule = encoder.card.settings.quantise or _WHOLE[engine]
             encoder = make_sparse_encoder(**encoding | {"quantise": rule})
-        index.build(
-            path,
-            dataset.documents(),
-            encoder.encode_documents,
-            spec=located(encoder),
-            corpus=dataset.id,
-            total=dataset.num_documents,
-            truncated=lambda: encoder.truncated,
-            overwrite=overwrite,
-            **{name: value for name, value in options.items() if value is not None},
-        )
+        given = {name: value for name, value in options.items() if value is not None}
+        build_encoded(index, dataset, path, encoder, given, overwrite=overwrite)
 
     @classmethod
     def _refuse_another(cls, dataset: Dataset, path: Path, options: Mapping[str, Any]) -> None:
@@ -184,11 +176,8 @@ class SparseRetriever(Indexed, Retriever):
 
     def _model(self) -> str | None:
         """The given model, or None for the recorded one, whose folder must then be there."""
-        folder = self.opened.manifest.encoder.folder
-        if self.model is None and folder and not Path(folder).is_dir():
-            raise SetupError(
-                f"{self.index} was made by the model in {folder}, which is not there: name its folder as model"
-            )
+        if self.model is None:
+            require_folder(self.index, self.opened.manifest.encoder)
         return self.model
 
     def artifacts(self) -> dict[str, str]:

@@ -11,7 +11,8 @@ import json
 import os
 import sys
 import time
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -86,22 +87,23 @@ def state(path: Path) -> str:
     return "whole"
 
 
-def _die_at_every_step(root: Path, kind: str, first: int) -> None:
-    """Per step one fork: it exits at its n-th sync, rename or creation of a folder without any clean-up."""
+def die_at_steps(root: Path, build: Callable[..., object], first: int, stride: int = 1) -> None:
+    """Per step one fork: `build(path, documents, shard_documents=4)` exits at its n-th sync, rename or creation of a
+    folder without any clean-up, and is done again. Says a line of JSON for each."""
     documents = make_documents(10)
-    build_kind(kind, root / "reference", documents, shard_documents=4)
+    build(root / "reference", documents, shard_documents=4)
     reference = contents(root / "reference")
-    for step in range(first, 1000):
+    for step in range(first, 1000, stride):
         path = root / f"killed{step}"
         child = os.fork()
         if child == 0:
             arm(step, ("fsync", "rename", "replace", "mkdir"))
-            build_kind(kind, path, documents, shard_documents=4)
+            build(path, documents, shard_documents=4)
             os._exit(0)
         survived = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         found = state(path)
         if found != "whole":
-            build_kind(kind, path, documents, shard_documents=4)
+            build(path, documents, shard_documents=4)
         equal = contents(path) == reference
         say(json.dumps({"step": step, "state": found, "equal": equal, "survived": survived}))
         if survived:
@@ -133,7 +135,7 @@ def say(line: str) -> None:
 def main() -> None:
     command, path = sys.argv[1], Path(sys.argv[2])
     if command == "steps":
-        _die_at_every_step(path, sys.argv[3], int(sys.argv[4]))
+        die_at_steps(path, partial(build_kind, sys.argv[3]), int(sys.argv[4]))
         return
     documents, shard = make_documents(int(sys.argv[3])), int(sys.argv[4])
     go = Path(sys.argv[5]) if len(sys.argv) > 5 else None

@@ -7,8 +7,6 @@ python sparse_builds.py steps PATH FIRST STRIDE       dies at every durable step
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import sys
 from collections import Counter
 from functools import cache
@@ -17,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from cribble.index.inverted import InvertedIndex
 from cribble.records import Document
-from cribble.tests.index.builds import arm, contents, make_documents, say, state
+from cribble.tests.index.builds import die_at_steps, make_documents, say
 from cribble.vectors import EncoderSpec, Sparse
 
 TERMS = 4096
@@ -52,31 +50,10 @@ def build_inverted(path, documents, encode=encode, *, spec=SPEC, corpus="made", 
     )
 
 
-def _die_at_steps(root: Path, first: int, stride: int) -> None:
-    """As `builds._die_at_every_step`, for inverted indexes."""
-    documents = make_documents(10)
-    build_inverted(root / "reference", documents, shard_documents=4)
-    reference = contents(root / "reference")
-    for step in range(first, 1000, stride):
-        path = root / f"killed{step}"
-        child = os.fork()
-        if child == 0:
-            arm(step, ("fsync", "rename", "replace", "mkdir"))
-            build_inverted(path, documents, shard_documents=4)
-            os._exit(0)
-        survived = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        found = state(path)
-        if found != "whole":
-            build_inverted(path, documents, shard_documents=4)
-        say(json.dumps({"step": step, "state": found, "equal": contents(path) == reference, "survived": survived}))
-        if survived:
-            return
-
-
 def main() -> None:
     command, path = sys.argv[1], Path(sys.argv[2])
     if command == "steps":
-        _die_at_steps(path, int(sys.argv[3]), int(sys.argv[4]))
+        die_at_steps(path, build_inverted, int(sys.argv[3]), int(sys.argv[4]))
         return
 
     def patient(batch: list[Document]) -> Sparse:

@@ -6,8 +6,6 @@ python token_builds.py steps PATH KIND FIRST STRIDE   dies at every STRIDE-th du
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -15,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from cribble.index.opening import find_kind
 from cribble.records import Document
-from cribble.tests.index.builds import arm, contents, make_documents, say, state
+from cribble.tests.index.builds import die_at_steps
 from cribble.vectors import EncoderSpec, MultiVector
 
 DIM = 16
@@ -57,27 +55,7 @@ def build_muvera(path, documents, **options):
     return build_tokens("muvera", path, documents, **(SMALL | options))
 
 
-def _die_at_steps(root: Path, kind: str, first: int, stride: int) -> None:
-    """As `builds._die_at_every_step`, for indexes of token vectors."""
-    documents = make_documents(10)
-    build = build_muvera if kind == "muvera" else build_exact
-    build(root / "reference", documents, shard_documents=4)
-    reference = contents(root / "reference")
-    for step in range(first, 1000, stride):
-        path = root / f"killed{step}"
-        child = os.fork()
-        if child == 0:
-            arm(step, ("fsync", "rename", "replace", "mkdir"))
-            build(path, documents, shard_documents=4)
-            os._exit(0)
-        survived = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        found = state(path)
-        if found != "whole":
-            build(path, documents, shard_documents=4)
-        say(json.dumps({"step": step, "state": found, "equal": contents(path) == reference, "survived": survived}))
-        if survived:
-            return
-
-
 if __name__ == "__main__":
-    _die_at_steps(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+    die_at_steps(
+        Path(sys.argv[2]), build_muvera if sys.argv[3] == "muvera" else build_exact, int(sys.argv[4]), int(sys.argv[5])
+    )

@@ -150,32 +150,16 @@ def test_wrong_options_are_refused(tmp_path, index):
 def test_a_build_that_dies_at_any_step_goes_on_to_the_same_bytes(tmp_path):
     """Some of the durable steps (each sync, rename, new folder); the process exits there without any clean-up."""
     script = """
-        import os, sys
+        import sys
         from pathlib import Path
-        from cribble.tests.index.builds import arm, contents, make_documents, state
+        from cribble.tests.index.builds import die_at_steps
         from cribble.tests.lucene.test_bm25_inverted import build
-        root, documents = Path(sys.argv[1]), make_documents(10)
-        build(root / "reference", documents, shard_documents=4)
-        reference = contents(root / "reference")
-        for step in range(1, 1000, 7):
-            path = root / f"killed{step}"
-            child = os.fork()
-            if child == 0:
-                arm(step, ("fsync", "rename", "replace", "mkdir"))
-                build(path, documents, shard_documents=4)
-                os._exit(0)
-            survived = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-            found = state(path)
-            if found != "whole":
-                build(path, documents, shard_documents=4)
-            print(step, found.split()[0], contents(path) == reference, flush=True)
-            if survived:
-                break
+        die_at_steps(Path(sys.argv[1]), build, 1, 7)
     """
-    lines = run(script, tmp_path).stdout.splitlines()
-    assert len(lines) > 9
-    assert {line.split()[2] for line in lines} == {"True"}
-    assert [line.split()[1] for line in lines].count("unfinished") > 7
+    steps = [json.loads(line) for line in run(script, tmp_path).stdout.splitlines()]
+    assert len(steps) > 9
+    assert {step["equal"] for step in steps} == {True}
+    assert [step["state"].split()[0] for step in steps].count("unfinished") > 7
 
 
 def run(script, *arguments, **environment):
