@@ -1,10 +1,10 @@
-"""Late interaction: exact MaxSim against PyLate's scoring, and what indexes of token vectors find and cost on a collection.
+"""Late interaction: exact MaxSim against PyLate's scoring, 1 query × 1,000 documents × ~120 tokens × 128 dimensions.
 
-python -m cribble.bench.bench_late [kernel] [--peer PYTHON]   1 query × 1,000 documents × ~120 tokens × 128 dimensions
-python -m cribble.bench.bench_late quality DATASET FOLDER     nDCG@10, recall of the exact best 10, bytes, ms a query
+    python -m cribble.bench.bench_late [--peer PYTHON]
 
 `--peer` is the Python of an environment with pylate; without it the peer is a padded einsum with PyLate's semantics, and
 is called that. Both run in one call, interleaved, in one thread; figures are of process time, the clock's beside them.
+Indexes over token vectors: bench_late_quality.py (collections) and bench_late_index.py (speed and size).
 """
 
 from __future__ import annotations
@@ -23,9 +23,6 @@ from typing import Any
 import numpy as np
 
 ROUNDS = 15
-
-#: Queries of a collection that are timed, one at a time.
-TIMED = 20
 
 #: What the other interpreter does: reads vectors, scores on demand, answers with process time and clock.
 _PEER = """
@@ -139,105 +136,13 @@ def _padded(query: np.ndarray, tokens: np.ndarray, offsets: np.ndarray) -> Calla
     return work
 
 
-# ---- a collection ---------------------------------------------------------------------------------------------------
-
-
-def quality(name: str, folder: Path, only: list[str]) -> None:
-    """Exact indexes in all storages and MUVERA over the same token vectors, which are encoded once."""
-    import torch
-
-    from ..corpora import load_dataset
-    from ..eval import evaluate
-    from ..index.multivector import MultivectorIndex
-    from ..index.opening import find_kind
-    from ..models.multivector_options import make_token_encoder
-    from ..records import Run
-    from ..vectors import MultiVector
-
-    torch.set_num_threads(1)
-    data = load_dataset(name)
-    encoder = make_token_encoder(device="cpu")
-    if not (folder / "float32" / "manifest.json").exists():
-        start = time.process_time()
-        MultivectorIndex.build(
-            folder / "float32",
-            data.documents(),
-            encoder.encode_documents,
-            spec=encoder.spec,
-            corpus=data.id,
-            storage="float32",
-        )
-        print(f"encoding and building float32: {time.process_time() - start:.0f} s of process time")
-    source = MultivectorIndex.open(folder / "float32")
-    rows = {doc_id: row for row, doc_id in enumerate(source.texts.ids.to_pylist())}
-
-    def again(batch: list[Any]) -> MultiVector:
-        return source.vectors(np.array([rows[document.id] for document in batch]))
-
-    queries = data.queries
-    tokens = encoder.encode_queries([query.text for query in queries])
-    cases: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
-        (storage, "multivector-exact", {"storage": storage}, {})
-        for storage in ("float32", "float16", "bfloat16", "int8")
-    ]
-    for width, options in (("10,240", {}), ("2,560", {"repetitions": 5})):
-        cases += [(f"muvera {width}, {n} candidates", "muvera", options, {"candidates": n}) for n in (100, 200)]
-    cases += [
-        (f"float16, pooled ×{n}", "multivector-exact", {"storage": "float16", "pool_factor": n}, {}) for n in (2, 4)
-    ]
-    cases.append(("muvera 10,240 in HNSW, 100 candidates", "muvera", {"structure": "hnsw"}, {"candidates": 100}))
-    exact: list[set[str]] = []
-    print(f"{len(source):,} documents, {source.manifest.counts['tokens']:,} tokens, {len(queries)} queries")
-    print("| index | nDCG@10 | recall of the exact best 10 | bytes a document | of it to propose | ms a query |")
-    print("|---|---|---|---|---|---|")
-    for label, kind, options, parameters in cases:
-        if only and exact and not any(part in label for part in only):
-            continue
-        path = folder / "-".join([kind, *(f"{n}={v}" for n, v in options.items())])
-        path = folder / "float32" if label == "float32" else path
-        if not (path / "manifest.json").exists():
-            build = find_kind(kind).build
-            build(path, source.texts, again, spec=encoder.spec, corpus=data.id, **options)
-        index = find_kind(kind).open(path)
-        found = index.search(tokens, 100, **parameters)
-        start = time.process_time()
-        for i in range(TIMED):
-            index.search(MultiVector(tokens[i], np.array([0, len(tokens[i])])), 100, **parameters)
-        used = time.process_time() - start
-        best = [set(ranking.ids[:10]) for ranking in found]
-        exact = exact or best
-        recall = sum(len(a & b) for a, b in zip(best, exact, strict=True)) / sum(map(len, exact))
-        run = Run.from_rankings(
-            [(q.id, *r) for q, r in zip(queries, found, strict=True)], name=label, score_kind="maxsim"
-        )
-        value = evaluate(run, data.qrels or {}, "nDCG@10").means["nDCG@10"]
-        counts = index.manifest.counts
-        proposing = counts.get("proposal_bytes_per_document", 0)
-        held = counts["vector_bytes_per_document"] + proposing
-        print(
-            f"| {label} | {value:.4f} | {recall:.4f} | {held:,} | {proposing:,} | {1000 * used / TIMED:.1f} |",
-            flush=True,
-        )
-
-
 def main() -> None:
     """Parses the command line; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["kernel", "quality"], default="kernel")
-    parser.add_argument("dataset", nargs="?")
-    parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("--peer")
-    parser.add_argument(
-        "--only", nargs="*", default=[], help="parts of the names of indexes; the exact one always runs"
-    )
+    parser.add_argument("--peer", help="the Python of an environment with pylate")
     given = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    if given.what == "kernel":
-        kernel(given.peer)
-    elif given.folder is None:
-        parser.error("quality takes a dataset and a folder")
-    else:
-        quality(given.dataset, given.folder, given.only)
+    kernel(given.peer)
 
 
 if __name__ == "__main__":
