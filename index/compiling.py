@@ -1,16 +1,3 @@
-"""numba's compiler, for the loops of the inverted index."""
+"""The loops of this room are compiled as everywhere."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
-
-import numba
-
-
-def compiled(function: Callable[..., Any]) -> Any:
-    """`numba.njit` that releases the GIL and keeps its machine code beside the source, or in the user's cache folder."""
-    try:
-        return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no such folder can be written
-        return numba.njit(nogil=True)(function)
+from ..compiling import compiled as compiled

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compiling import compiled
+from .compiling import compiled
 
 _D, _E, _I, _L, _S, _W, _X, _Y, _Z = (ord(c) for c in "deilswxyz")
 _VOWELS = (ord("a"), ord("e"), ord("i"), ord("o"), ord("u"))
@@ -178,3 +178,9 @@ def stem(word: Any, size: int) -> int:
     if word[size - 1] == _L and _double(word, size) and _measure(word, whole) > 1:
         size -= 1
     return size
+
+
+def stemmed(word: str) -> str:
+    """The stem of a word in lower case."""
+    units = np.frombuffer(word.encode("utf-16-le", "surrogatepass"), np.uint16).copy()
+    return units[: stem(units, len(units))].tobytes().decode("utf-16-le", "surrogatepass")
