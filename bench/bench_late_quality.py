@@ -105,7 +105,7 @@ def opened(case: Case, source: MultivectorIndex, folder: Path, rebuild: bool) ->
         shutil.rmtree(path, ignore_errors=True)
     if not (path / "manifest.json").exists():
         start, spec = time.process_time(), source.manifest.encoder
-        kind.build(path, source.texts, copied(source), spec=spec, corpus=source.manifest.corpus, **case.options)
+        kind.build(path, source.texts, copied(source), spec=spec, corpus=folder.name, **case.options)
         seconds = time.process_time() - start
     return kind.open(path, verify=False), seconds
 
@@ -145,10 +145,9 @@ def measure(name: str, cache: Path, only: list[str], rebuild: bool) -> None:
     data, folder = load_dataset(f"beir:{Path(os.environ['CRIBBLE_DATA']) / name}"), cache / name
     source, queries = encoded(data, folder)
     tokens = int(source.manifest.counts["tokens"])
-    print(
-        f"\n{name}: {len(source):,} documents, {tokens:,} tokens of {source.dim} dimensions, {len(queries)} queries of "
-    )
-    print(f"{len(queries.tokens) / len(queries):.1f} tokens\n")
+    mean = len(queries.tokens) / len(queries)
+    print(f"\n{name}: {len(source):,} documents, {tokens:,} tokens of {source.dim} dimensions", end=", ")
+    print(f"{len(queries)} queries of {mean:.1f} tokens\n")
     print(
         "| index | nDCG@10 | of exact | recall of the exact best 10 | bytes a document | a token | ms a query | build, s |"
     )
