@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
+from .explanation import Trace
 from .progress import progress
 from .queries import as_queries, each
 from .records import Query, Run, TextSource
@@ -189,36 +190,11 @@ def _joined(parts: list[Run], queries: list[Query], stage: Stage) -> Run:
 # ---- why is this document here? -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Trace:
-    """Where a document stood after one stage: rank from 1 and score, or None where it was not among the candidates."""
-
-    stage: str
-    rank: int | None
-    score: float | None
-    candidates: int
-
-
 def explain(pipeline: Stage, text: str, doc_id: str, texts: TextSource | None = None) -> list[Trace]:
-    """Follow one document through the stages of a pipeline for the query `text`."""
-    query = [Query("query", text)]
-    context = Context(texts or pipeline.texts())
+    """Follow one document through the stages of a pipeline for the query `text`; it need not be among the documents.
+
+    `pipeline.explain(text, doc_id)` has besides what each query token matched in it, where a stage can say so.
+    """
     traces: list[Trace] = []
-
-    def follow(stage: Stage, run: Run | None) -> Run:
-        if isinstance(stage, Then):
-            return follow(stage.second, follow(stage.first, run))
-        if isinstance(stage, Fusion):
-            found = stage.combine([follow(child, run) for child in stage.children()])
-        elif isinstance(stage, Wrapper):
-            found = stage.apply(follow(stage.inner, run))
-        else:
-            found = stage.transform(query, run, context)
-        ids = found.ids("query") if "query" in found else []
-        rank = ids.index(doc_id) if doc_id in ids else None
-        score = None if rank is None else float(found["query"].scores[rank])
-        traces.append(Trace(stage.label, None if rank is None else rank + 1, score, len(ids)))
-        return found
-
-    follow(pipeline, None)
+    pipeline.traced(Query("query", text), doc_id, None, Context(texts or pipeline.texts()), traces)
     return traces

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from .errors import InputError, UsageError
+from .explanation import Explanation, PipelineExplanation, Trace
 from .fusion import NORMALISATIONS, fuse, normalise
 from .queries import as_queries
 from .records import Document, Query, Run, TextSource
@@ -93,6 +94,45 @@ class Stage:
             Hit(i, float(score), documents.get(doc_id, Document(doc_id, "")))
             for i, (doc_id, score) in enumerate(zip(ranking.ids.tolist(), ranking.scores, strict=True), 1)
         ]
+
+    def explain(self, text: str, doc_id: str, *, texts: TextSource | None = None) -> PipelineExplanation:
+        """Why the document `doc_id` is where it is for the query `text`: where it stood after each stage, and for the stages
+        that score by late interaction what each query token matched in it. `texts` is where its text is, the pipeline's
+        indexes by default; a document that is not there raises `InputError`, an empty query `UsageError`."""
+        if not text.strip():
+            raise UsageError("the query to explain is empty")
+        context = Context(texts or self.texts())
+        document = None if context.texts is None else context.texts.get_many([doc_id]).get(doc_id)
+        if document is None:
+            where = "no texts are at hand: pass texts=" if context.texts is None else "no document has this id"
+            raise InputError(f"{self.label}: document {doc_id!r} can't be explained, {where}")
+        traces: list[Trace] = []
+        self.traced(Query("query", text), doc_id, None, context, traces)
+        matches = tuple(stage.explain_match(text, document) for stage in self.walk() if stage.explains)
+        return PipelineExplanation(text, document, tuple(traces), matches)
+
+    @property
+    def explains(self) -> bool:
+        """Whether this stage itself has `explain_match`."""
+        return type(self).explain_match is not Stage.explain_match
+
+    def explain_match(self, query: str, document: Document) -> Explanation:
+        """What each token of `query` gives to the score of `document`. A stage whose score is such a sum implements it."""
+        raise UsageError(
+            f"{self.label} has no token vectors whose matches could be shown: late interaction (late, maxsim) has"
+        )
+
+    def traced(self, query: Query, doc_id: str, run: Run | None, context: Context, traces: list[Trace]) -> Run:
+        """`transform` for one query; where the document stood after this stage and those beneath is added to `traces`."""
+        found = self._traced(query, doc_id, run, context, traces)
+        ids = found.ids(query.id) if query.id in found else []
+        rank = ids.index(doc_id) if doc_id in ids else None
+        score = None if rank is None else float(found[query.id].scores[rank])
+        traces.append(Trace(self.label, None if rank is None else rank + 1, score, len(ids)))
+        return found
+
+    def _traced(self, query: Query, doc_id: str, run: Run | None, context: Context, traces: list[Trace]) -> Run:
+        return self.transform([query], run, context)
 
     def check(self) -> Run:
         """Run on zero queries: opens indexes and models, so that a wrong path or option fails at once."""
@@ -242,6 +282,10 @@ class Then(Stage):
     def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
         return self.second.transform(queries, self.first.transform(queries, run, context), context)
 
+    def traced(self, query: Query, doc_id: str, run: Run | None, context: Context, traces: list[Trace]) -> Run:
+        between = self.first.traced(query, doc_id, run, context, traces)
+        return self.second.traced(query, doc_id, between, context, traces)
+
 
 def _head(stage: Stage) -> Stage:
     """The stage that gets the candidates first."""
@@ -264,6 +308,9 @@ class Wrapper(Stage):
 
     def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
         return self.apply(self.inner.transform(queries, run, context))
+
+    def _traced(self, query: Query, doc_id: str, run: Run | None, context: Context, traces: list[Trace]) -> Run:
+        return self.apply(self.inner.traced(query, doc_id, run, context, traces))
 
     @property
     def label(self) -> str:
@@ -345,6 +392,9 @@ class Fusion(Stage):
 
     def transform(self, queries: list[Query], run: Run | None, context: Context) -> Run:
         return self.combine([stage.transform(queries, run, context) for stage in self.children()])
+
+    def _traced(self, query: Query, doc_id: str, run: Run | None, context: Context, traces: list[Trace]) -> Run:
+        return self.combine([stage.traced(query, doc_id, run, context, traces) for stage in self.children()])
 
 
 @dataclass

@@ -79,6 +79,13 @@ class Network:
             output: dict[str, Any] = self.model(features, **({"task": task} if task else {}))
         return output
 
+    def preprocessed(self, text: str, *, prompt: str = "", task: str | None = None) -> Any:
+        """One text as the model's first module gets it; of a fast tokenizer with its `encodings`. Counts nothing as cut."""
+        with self._lock:
+            return self.model.preprocess(
+                [self._marked(text)], prompt=prompt or None, **({"task": task} if task else {})
+            )
+
     def _reads_first_row_only(self, features: dict[str, Any], task: str | None) -> bool:
         """Asked once for each kind of batch."""
         from .first_row import reads_first_row_only

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import UsageError
+from ..explanation import Explanation
 from ..index.maxsim import maxsim
-from ..records import Document
+from ..records import Document, Query
 from ..registry import register
 from ..vectors import MultiVector
 from .candidates import Candidates, TextReranker, distinct
@@ -79,6 +80,13 @@ class MaxSim(TextReranker):
     @property
     def truncated(self) -> int:
         return self.encoder.truncated
+
+    def explain_match(self, query: str, document: Document) -> Explanation:
+        """What each token of `query` matched in `document`; the sum, in float64, is the reranker's score."""
+        from ..models.late_explanation import explain_tokens
+
+        score = float(self.score([Candidates(Query("query", query), [document])])[0][0])
+        return explain_tokens(self.encoder, query, document, stage=self.label, similarity="dot", stage_score=score)
 
     def score(self, candidates: Sequence[Candidates]) -> list[np.ndarray]:
         """Each distinct document is encoded once, and scored for all its queries while its vectors are at hand."""

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import InputError, UsageError, suggest
+from ..explanation import Explanation
 from ..index.manifest import read_manifest
 from ..index.muvera_options import OPTIONS
 from ..index.opening import find_kind
 from ..models.multivector_options import TOKEN_ENCODING, make_token_encoder, token_encoder_of
-from ..records import Query, Run
+from ..records import Document, Query, Run
 from ..registry import register
 from ..stage import Retriever
 from .filtered import Ids
@@ -121,9 +122,50 @@ class LateRetriever(Indexed, Retriever):
         rankings = [(query.id, ids, scores) for query, (ids, scores) in zip(queries, found, strict=True)]
         return Run.from_rankings(rankings, name=self.label, score_kind=self.score_kind)
 
+    def explain_match(self, query: str, document: Document) -> Explanation:
+        """What each token of `query` matched in `document`, whose vectors are made anew: the index may keep them pooled or
+        compressed, which the explanation says, with the index's own score of the document beside."""
+        from ..models.late_explanation import explain_tokens
+
+        options = self.opened.manifest.options
+        return explain_tokens(
+            self.encoder,
+            query,
+            document,
+            stage=self.label,
+            similarity=options.get("similarity", "cosine"),
+            mean=bool(options.get("mean", False)),
+            stage_score=self._score_of(query, document.id),
+            notes=_losses(self.opened.manifest.kind, options),
+        )
+
+    def _score_of(self, query: str, doc_id: str) -> float | None:
+        """The index's own score of one document; None where it lacks it, or this search would not find it."""
+        allowed = self.filters.get("allow")
+        if not self.opened.texts.get_many([doc_id]) or (allowed is not None and doc_id not in allowed):
+            return None
+        asked = [Query("query", query)]
+        vectors = self.query_vectors(asked)
+        [(ids, scores)] = self.opened.search(vectors, 1, **(self.filters | self.parameters | {"allow": [doc_id]}))
+        return float(scores[0]) if len(ids) else None
+
     def retrieve(self, queries: list[Query], k: int) -> Run:
         self.check_filters()
         if not queries:
             self.opened.refuse_other_encoder(self.encoder.spec)
             return Run.from_rankings([], name=self.label, score_kind=self.score_kind)
         return self.search_vectors(queries, self.query_vectors(queries), k)
+
+
+def _losses(kind: str, options: Mapping[str, Any]) -> list[str]:
+    """What the index keeps of a document's token vectors, where that is not all."""
+    kept = []
+    if (factor := options.get("pool_factor", 1.0)) > 1:
+        kept.append(f"one vector for about {factor:g} tokens")
+    if "bits" in options:
+        kept.append(f"{options['bits']} bits a dimension")
+    elif (storage := options.get("storage", "float32")) != "float32":
+        kept.append(f"{storage} numbers")
+    if not kept:
+        return []
+    return [f"the {kind} index keeps {' of '.join(reversed(kept))}; the matches are of the token vectors before that"]
