@@ -20,9 +20,17 @@ from ..records import Document
 from ..vectors import EncoderSpec, MultiVector
 from .checkpoint import Checkpoint, find_checkpoint
 from .encoder_settings import read_object
-from .image_documents import image_of
+from .image_documents import image_batches, image_of
 from .loading import load_model
-from .multivector_settings import SETTINGS, MultiVectorSettings, adapted, given_settings, own_settings
+from .multivector_settings import (
+    SETTINGS,
+    MultiVectorSettings,
+    adapted,
+    given_settings,
+    own_settings,
+    renders_queries_only,
+    unit_length,
+)
 from .network import Network
 from .runtime import check_dtype, check_token_budget, choose_device
 from .unpadded import with_padding
@@ -82,6 +90,7 @@ class MultiVectorEncoder:
                 f"the model {self.checkpoint.name} was not trained for late interaction, its projection would be random: "
                 f"name a ColBERT-like checkpoint"
             )
+        _refuse_adapter(self.checkpoint)
         device = choose_device(self.device)
         return load_model(
             "MultiVectorEncoder",
@@ -134,7 +143,7 @@ class MultiVectorEncoder:
             dim=int(model.get_embedding_dimension()),
             dtype=self.dtype,
             max_length=self.documents.max_length or 0,
-            normalised=type(list(model)[-1]).__name__ == "Normalize",
+            normalised=unit_length(model),
             similarity="dot",
             extra={"scores": model.similarity_fn_name}
             | {name: value for name, value in settings.items() if name not in placed},
@@ -151,37 +160,77 @@ class MultiVectorEncoder:
                 "%s: %d of %d queries fill their %s tokens, what is beyond was cut",
                 self.checkpoint.name, full, len(texts), self.settings.query_length,
             )  # fmt: skip
-        return found
+        return MultiVector.of(found, int(self._loaded.get_embedding_dimension()))
 
     def encode_documents(self, documents: Iterable[Document]) -> MultiVector:
-        """Vectors (t, dim) float32 of the tokens of each document (title, a space, text) that count; perhaps none."""
+        """Vectors (t, dim) float32 of the tokens of each document (title, a space, text; or the picture that its metadata
+        `image_file` names) that count; perhaps none."""
         documents = list(documents)
-        if picture := next((document for document in documents if image_of(document)), None):
-            raise InputError(
-                f"document {picture.id!r} is a picture, and late interaction reads texts only here: use the dense retriever"
-            )
-        texts = [document.full_text for document in documents]
-        return self._tokens(self.documents, texts, self.settings.document_prompt or "", "document")
+        files = [image_of(document) for document in documents]
+        pictures = [row for row, file in enumerate(files) if file]
+        texts = [row for row, file in enumerate(files) if not file]
+        prompt = self.settings.document_prompt or ""
+        vectors: list[np.ndarray] = [_NONE] * len(documents)
+        if pictures:
+            for row, vector in zip(
+                pictures, self._picture_tokens([files[row] for row in pictures], prompt), strict=True
+            ):
+                vectors[row] = vector
+        if texts:
+            if renders_queries_only(self._loaded):
+                raise InputError(
+                    f"the model {self.checkpoint.name} reads pages as documents, texts as queries only, and document "
+                    f"{documents[texts[0]].id!r} is a text: index images:FOLDER with it"
+                )
+            full = [documents[row].full_text for row in texts]
+            for row, vector in zip(texts, self._tokens(self.documents, full, prompt, "document"), strict=True):
+                vectors[row] = vector
+        return MultiVector.of(vectors, int(self._loaded.get_embedding_dimension()))
 
-    def _tokens(self, network: Network, texts: list[str], prompt: str, task: str) -> MultiVector:
+    def _picture_tokens(self, files: list[str | None], prompt: str) -> list[np.ndarray]:
+        network, found = self.documents, [_NONE] * len(files)
+        batches = image_batches(
+            self.checkpoint.name,
+            network.model,
+            network.device,
+            [file for file in files if file],
+            token_budget=network.token_budget,
+            prompt=prompt or None,
+            task="document",
+        )
+        for rows, features in batches:
+            self._forward(network, rows, features, "document", found)
+        return found
+
+    def _tokens(self, network: Network, texts: list[str], prompt: str, task: str) -> list[np.ndarray]:
+        found: list[np.ndarray] = [_NONE] * len(texts)
+        for rows, features in network.batches(texts, what=f"encoding {task} tokens", prompt=prompt, task=task):
+            self._forward(network, rows, features, task, found)
+        return found
+
+    def _forward(
+        self, network: Network, rows: np.ndarray, features: dict[str, Any], task: str, found: list[np.ndarray]
+    ) -> None:
+        """One batch through all modules; the vectors of the tokens that count go to `found` at `rows`."""
         import torch
 
-        matrices: list[np.ndarray] = [np.zeros((0, 0), np.float32)] * len(texts)
-        for rows, features in network.batches(texts, what=f"encoding {task} tokens", prompt=prompt, task=task):
-            filled = features.get("query_expansion_positions")
-            if filled is not None:
-                self._full_queries += int((~filled.any(dim=1)).sum())
-            # The states of what fills a query up are scored also where attention is told that they are padding.
-            with torch.inference_mode(), with_padding(filled is not None):
-                output = network.model(features, task=task)
-            vectors, counted = output["token_embeddings"].float(), output["attention_mask"].bool()
-            if not bool(torch.isfinite(vectors[counted]).all()):
-                raise InputError(
-                    f"the model {self.checkpoint.name} gives NaN or infinity: check its weights and dtype (float16 overflows)"
-                )
-            for row, vector, mask in zip(rows, vectors, counted, strict=True):
-                matrices[row] = vector[mask].cpu().numpy()
-        return MultiVector.of(matrices, int(self._loaded.get_embedding_dimension()))
+        filled = features.get("query_expansion_positions")
+        if filled is not None:
+            self._full_queries += int((~filled.any(dim=1)).sum())
+        # The states of what fills a query up are scored also where attention is told that they are padding.
+        with torch.inference_mode(), with_padding(filled is not None):
+            output = network.model(features, task=task)
+        vectors, counted = output["token_embeddings"].float(), output["attention_mask"].bool()
+        if not bool(torch.isfinite(vectors[counted]).all()):
+            raise InputError(
+                f"the model {self.checkpoint.name} gives NaN or infinity: check its weights and dtype (float16 overflows)"
+            )
+        for row, vector, mask in zip(rows, vectors, counted, strict=True):
+            found[row] = vector[mask].cpu().numpy()
+
+
+#: The vectors of a text of which none was made yet.
+_NONE = np.zeros((0, 0), np.float32)
 
 
 class _Side(Network):
@@ -196,6 +245,16 @@ class _Side(Network):
         """Tokens after which a text is cut; None where there is no limit."""
         lengths = [length for length in (self._length, super().max_length) if length is not None]
         return min(lengths, default=None)
+
+
+def _refuse_adapter(checkpoint: Checkpoint) -> None:
+    """An index records the digest of a model's weights, which an adapter's file holds a part of."""
+    adapter = read_object(checkpoint.folder / "adapter_config.json")
+    if adapter:
+        raise InputError(
+            f"the model {checkpoint.name} is an adapter over {adapter.get('base_model_name_or_path')}, whose weights are not "
+            "among its files: name the checkpoint with both merged (many ColPali-like ones have one, NAME-merged)"
+        )
 
 
 def is_multi_vector(folder: Path) -> bool:

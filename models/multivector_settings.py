@@ -91,6 +91,18 @@ def mask_of(model: Any) -> Any:
     return next((module for module in model if type(module).__name__ == "MultiVectorMask"), None)
 
 
+def renders_queries_only(model: Any) -> bool:
+    """Whether the model is one of transformers' retrievers of pages (ColPali, ColQwen2), whose processors make a query of
+    every text: sentence-transformers 6.2, base/modules/transformer.py, `transformer_task`."""
+    return getattr(model[0], "transformer_task", "") == "retrieval"
+
+
+def unit_length(model: Any) -> bool:
+    """Whether the vectors have unit length: by the last module, or within transformers' retrievers of pages."""
+    last = type(list(model)[-1]).__name__
+    return last == "Normalize" or (renders_queries_only(model) and last == "MultiVectorMask")
+
+
 def adapted(name: str, model: Any, settings: MultiVectorSettings, *, expanding: bool) -> Any:
     """`model` as `settings` say, over the same weights; models are shared, so its modules are copied.
 
@@ -101,6 +113,7 @@ def adapted(name: str, model: Any, settings: MultiVectorSettings, *, expanding: 
     copied._modules = OrderedDict((key, copy.copy(module)) for key, module in model._modules.items())
     own, first = own_settings(model), copied[0]
     _refuse_too_long(name, model, settings)
+    _refuse_of_pages(name, model, settings, own)
     expansion, length = settings.expansion or own.expansion, settings.query_length or own.query_length
     if (expansion, length) != (own.expansion, own.query_length):
         former = first.query_expansion or {"strategy": "fixed"}
@@ -119,6 +132,18 @@ def adapted(name: str, model: Any, settings: MultiVectorSettings, *, expanding: 
         mask.skiplist_words = list(string.punctuation) if settings.skip == "punctuation" else []
         mask.resolve_with_tokenizer(model.tokenizer)
     return copied
+
+
+def _refuse_of_pages(name: str, model: Any, settings: MultiVectorSettings, own: MultiVectorSettings) -> None:
+    """A processor of pictures and texts lays out pages and queries itself, and says what of them counts."""
+    if not model.supports("image"):
+        return
+    for what, value in settings.named().items():
+        prompt = what == "query_prompt" or (what == "document_prompt" and not renders_queries_only(model))
+        if not prompt and value != getattr(own, what):
+            raise UsageError(
+                f"{what}={value!r}: {name} reads pages by a processor of its own, which sets that: leave it out"
+            )
 
 
 def _refuse_too_long(name: str, model: Any, settings: MultiVectorSettings) -> None:
