@@ -121,7 +121,29 @@ class Binary:
         return len(self.codes)
 
 
-Vectors = Dense | MultiVector | Sparse | Binary
+@dataclass(frozen=True)
+class BagVectors:
+    """A vector and a bag of word vectors per text (ColBERTer): `cls` (n, c) float32, `bags`, the word vectors of each text,
+    and `words` (T,) uint32, the id of the word that each of `bags.tokens` (T, d) is of."""
+
+    cls: np.ndarray
+    bags: MultiVector
+    words: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.cls)
+
+    def __getitem__(self, rows: slice) -> BagVectors:
+        """The texts in a slice of step 1."""
+        first, last, _ = rows.indices(len(self))
+        begin, end = self.bags.offsets[first], self.bags.offsets[max(first, last)]
+        offsets = self.bags.offsets[first : max(first, last) + 1] - begin
+        return BagVectors(
+            self.cls[first:last], MultiVector(self.bags.tokens[begin:end], offsets), self.words[begin:end]
+        )
+
+
+Vectors = Dense | MultiVector | BagVectors | Sparse | Binary
 
 
 @dataclass(frozen=True)

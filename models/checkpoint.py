@@ -67,12 +67,14 @@ def find_folder(
     trust_remote_code: bool = False,
     needs: str = "config.json",
     weights: bool = False,
+    pickled: str = "",
 ) -> Path:
     """The folder of `model` with its configuration and tokenizer, and its weights if asked for: a local one, or the Hub's,
     downloaded once. It is refused when the file that it `needs` is missing, or when it brings code that is not trusted.
+    `pickled` names a file that is downloaded as well, for a caller that reads tensors only of it.
     """
     name = os.fspath(model)
-    folder = _local_folder(name, revision) or _download(name, revision, trust_remote_code, "", weights=weights)
+    folder = _local_folder(name, revision) or _download(name, revision, trust_remote_code, "", weights, pickled)
     if not (folder / needs).is_file():
         raise InputError(f"the model folder {folder} holds no {needs}: expected a model's folder")
     if not trust_remote_code:
@@ -121,7 +123,12 @@ def _package_folder() -> Path | None:
 
 
 def _download(
-    name: str, revision: str | None, trust_remote_code: bool, organisation: str, weights: bool = True
+    name: str,
+    revision: str | None,
+    trust_remote_code: bool,
+    organisation: str,
+    weights: bool = True,
+    pickled: str = "",
 ) -> Path:
     """The Hub's snapshot of `name` in the local cache; only what loading needs, and code only if it was trusted."""
     from huggingface_hub import snapshot_download
@@ -138,6 +145,7 @@ def _download(
     patterns = ["*.json", "*.txt", "*.model", "*.jinja", "*.jsonl", "*.md", "artifact.metadata"]
     patterns += ["*.py"] if trust_remote_code else []
     patterns += ["*.safetensors"] if weights else []
+    patterns += [pickled] if pickled else []
     ignored = [f"{other}/*" for other in sorted(_OTHER_FORMATS)]
     repository = _with_owner(name, organisation)
     try:
