@@ -11,6 +11,7 @@ import pytest
 from cribble.errors import InputError, SetupError, UsageError
 from cribble.index.opening import index_kinds, open_index, verify_index
 from cribble.records import Document, Run
+from cribble.tests.index.bag_builds import build_bags, encode_bags
 from cribble.tests.index.binary_builds import build_coded
 from cribble.tests.index.builds import build_flat, build_kind, encode_texts, make_documents
 from cribble.tests.index.sparse_builds import SPEC as SPARSE_SPEC
@@ -79,6 +80,7 @@ BUILDERS = {
     "lucene-impact": (build_impact, encode_impacts, "pyserini"),
     "inverted": (build_inverted, encode_sparse, "numba"),
     "multivector-exact": (build_exact, encode_tokens, "numba"),
+    "colberter": (build_bags, encode_bags, "numba"),
     "muvera": (build_muvera, encode_tokens, "faiss"),  # so few documents are all candidates
     "seismic": (build_seismic, encode_sparse, "seismic"),
     "ivf-flat": approximate("ivf-flat", _VERIFIED | {"nprobe": 9}, nlist=3),
@@ -116,6 +118,7 @@ THOROUGH = (
     "bm25-inverted",
     "inverted",
     "multivector-exact",
+    "colberter",
     "hnsw",
     "ivf-pq",
     "two-level",

@@ -1,0 +1,98 @@
+"""One of the two kinds of vectors of a ColBERTer index, scored exactly: [CLS] vectors, or bags in which all words match."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ..vectors import MultiVector
+from .best import sort_descending
+from .maxsim import blocks, maxsim_all, product
+from .maxsim_kernel import exact_sum_of_best
+from .multivector_files import TokenShard, token_places
+
+#: Vectors that are scored, or raised to float32, at a time.
+_AT_ONCE = 1 << 13
+
+_NOTHING = np.zeros(0, np.float32)
+
+
+class Part:
+    """Vectors of all documents in `shards`, whose rows begin at `starts`, with norms up to `largest`.
+
+    A document's score is the sum over a query's vectors of their greatest inner product with one of its own, in float64
+    over the vectors as they are stored; a document without vectors scores 0.
+    """
+
+    def __init__(self, shards: Sequence[TokenShard], starts: np.ndarray, largest: float, ranks: np.ndarray) -> None:
+        self._shards, self._starts, self._largest, self._ranks = shards, starts, largest, ranks
+        self.filled = np.concatenate([np.diff(shard.offsets) > 0 for shard in shards])
+
+    def best(self, queries: MultiVector, count: int, selection: np.ndarray | None) -> list[np.ndarray]:
+        """Per query the rows of the best `count` of `selection`, of all where it is None, ascending: exact scores, then ids.
+
+        Documents without vectors are never among them, and a query without vectors has none.
+        """
+        rows = np.flatnonzero(self.filled) if selection is None else selection[self.filled[selection]]
+        if count >= len(rows):
+            return [rows if len(queries[i]) else rows[:0] for i in range(len(queries))]
+        scores = self._scan(queries, rows)
+        return [self._settled(queries[i], scores[i], rows, count) for i in range(len(queries))]
+
+    def scores(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Exact scores (m,) float64 of the documents in `rows` (m,), ascending, for one `query` (t, d) float32."""
+        values = np.zeros(len(rows))
+        having = np.flatnonzero(self.filled[rows])
+        if len(query) and len(having):
+            errors = self._errors(query).astype(np.float32)
+            for first, tokens, offsets in self._batches(rows[having]):
+                out = np.empty(len(offsets) - 1)
+                similarities = product(tokens, np.ascontiguousarray(query.T))
+                exact_sum_of_best(query, tokens, similarities, _NOTHING, _NOTHING, offsets, errors, False, out)
+                values[having[first : first + len(out)]] = out
+        return values
+
+    def _scan(self, queries: MultiVector, rows: np.ndarray) -> np.ndarray:
+        """Scores (queries, m) float32 that err by at most `_scan_error`."""
+        scores = np.empty((len(queries), len(rows)), np.float32)
+        single = len(queries.tokens) == len(queries) and bool((np.diff(queries.offsets) == 1).all())
+        for first, tokens, offsets in self._batches(rows):
+            last = first + len(offsets) - 1
+            if single and len(tokens) == len(offsets) - 1:
+                scores[:, first:last] = product(tokens, np.ascontiguousarray(queries.tokens.T)).T
+            else:
+                scores[:, first:last] = maxsim_all(queries, MultiVector(tokens, offsets))
+        return scores
+
+    def _settled(self, query: np.ndarray, scores: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+        if not len(query):
+            return rows[:0]
+        least = float(np.partition(scores, -count)[-count]) - 2 * self._scan_error(query)
+        near = rows[scores >= least]
+        if len(near) > count:
+            best, values = np.empty(count, np.int64), np.empty(count)
+            sort_descending(near, self.scores(query, near), self._ranks, best, values)
+            near = np.sort(best)
+        return near
+
+    def _errors(self, query: np.ndarray) -> np.ndarray:
+        """Bounds (t,) on what a float32 product can be off: n terms err by n · 2^-24 of their absolute sum."""
+        norms = np.linalg.norm(query.astype(np.float64), axis=1)
+        errors: np.ndarray = (query.shape[1] + 8) * 2.0**-24 * norms * self._largest
+        return errors
+
+    def _scan_error(self, query: np.ndarray) -> float:
+        norms = np.linalg.norm(query.astype(np.float64), axis=1)
+        return float(self._errors(query).sum() + 2.0**-23 * (norms * self._largest).sum())
+
+    def _batches(self, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Vectors and offsets of ascending `rows`, and the place of their first among these, `_AT_ONCE` at a time."""
+        done = 0
+        for shard, start, end in zip(self._shards, self._starts[:-1], self._starts[1:], strict=True):
+            own = rows[slice(*np.searchsorted(rows, [start, end]))] - start
+            _, offsets = token_places(shard.offsets, own)
+            for first, last in blocks(offsets, _AT_ONCE):
+                tokens, part = shard.vectors(own[first:last])
+                yield done + first, tokens, part
+            done += len(own)
