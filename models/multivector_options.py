@@ -39,7 +39,7 @@ def make_token_encoder(model: str | os.PathLike[str] | None = None, **options: A
 
     checkpoint = find_checkpoint(model, trust_remote_code=options.get("trust_remote_code", False))
     late = is_multi_vector(checkpoint.folder)
-    known = (*_COMMON, *(SETTINGS if late else (*_STATES, "card")))
+    known = (*_COMMON, "card", *(SETTINGS if late else _STATES))
     for name in options:
         if name != "device" and name not in known:
             what = "a late-interaction checkpoint" if late else "an encoder of one vector, used by its token states"
