@@ -1,0 +1,166 @@
+"""Compiled: MaxSim of stored tokens, which become products in a core's first cache and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .compiling import compiled
+from .maxsim_amx import AMX_ROWS, amx_bfloat16_tile, amx_int8_tile, begin_amx, end_amx
+from .maxsim_rows import (
+    best_of_parts,
+    best_of_rows,
+    best_of_scaled_rows,
+    copied_bytes,
+    copied_words,
+    fetched,
+    float_of_bfloat16,
+    float_of_float16,
+    float_of_int8,
+    two_of_float16,
+    unsigned_bytes,
+)
+from .maxsim_tile import COLUMNS, ROWS, float32_tile, int8_tile
+
+#: How rows are multiplied.
+FLOAT32, INT8, AMX_BFLOAT16, AMX_INT8 = range(4)
+
+#: What becomes of a stored row before.
+(
+    COPIED_BYTES, COPIED_WORDS, UNSIGNED_BYTES, FLOAT_OF_BFLOAT16, FLOAT_OF_FLOAT16, FLOAT_OF_INT8, TWO_OF_FLOAT16,
+) = range(7)  # fmt: skip
+
+#: Columns of a group of products: a tile of AMX, one or two of registers.
+WIDE = 32
+
+
+@compiled
+def _staged(kind: int, source: int, source_bytes: int, rows: int, dim: int, target: int, pitch: int) -> None:
+    """Write `rows` rows of `dim` stored numbers at the address `source`, made what `kind` says, to `target`."""
+    for row in range(rows):
+        stored, made = source + row * source_bytes, target + row * pitch
+        if kind == COPIED_BYTES:
+            copied_bytes(stored, dim, made)
+        elif kind == COPIED_WORDS:
+            copied_words(stored, dim, made)
+        elif kind == UNSIGNED_BYTES:
+            unsigned_bytes(stored, dim, made)
+        elif kind == FLOAT_OF_BFLOAT16:
+            float_of_bfloat16(stored, dim, made)
+        elif kind == FLOAT_OF_FLOAT16:
+            float_of_float16(stored, dim, made)
+        elif kind == FLOAT_OF_INT8:
+            float_of_int8(stored, dim, made)
+        else:
+            two_of_float16(stored, dim, made)
+
+
+@compiled
+def _multiplied(
+    how: int, tokens: int, pitch: int, factors: int, steps: int, parts: int, width: int, sums: int, out: int
+) -> None:
+    """Write the products of a tile's rows at `tokens` with `width` columns to `out`."""
+    if how == AMX_BFLOAT16:
+        for column in range(0, width, WIDE):
+            own = factors + column * 64 * steps * parts
+            amx_bfloat16_tile(tokens, pitch, own, steps, parts, out + 4 * column, 4 * width)
+        return
+    if how == AMX_INT8:
+        for column in range(0, width, WIDE):
+            own = factors + column * 64 * steps
+            amx_int8_tile(tokens, pitch, own, steps, 1, out + 4 * column, 4 * width)
+        return
+    for column in range(0, width, COLUMNS):
+        if how == FLOAT32:
+            float32_tile(tokens, pitch, factors + 4 * column, steps, 4 * width, sums + 4 * column, out + 4 * column)
+        else:
+            int8_tile(tokens, pitch, factors + 4 * column, steps, 4 * width, sums + 4 * column, out + 4 * column)
+
+
+@compiled
+def score_stored(
+    how: int,
+    kind: int,
+    direct: bool,
+    numbers: int,
+    number_bytes: int,
+    dim: int,
+    scales: Any,
+    starts: Any,
+    factors: int,
+    steps: int,
+    parts: int,
+    sums: int,
+    shapes: int,
+    staged: Any,
+    products: Any,
+    finest: Any,
+    query_starts: Any,
+    least: Any,
+    out: Any,
+    first: int,
+) -> None:
+    """Write into `out[q, first + i]` the MaxSim of query q and document i, whose tokens are rows at the address `numbers`.
+
+    Rows are made `kind` in `staged` (rows of two tiles, bytes), unless they are read where they are (`direct`), and multiplied
+    as `how` says with `factors` into `products` (rows of a block of documents, columns). `starts` (n + 1,) and
+    `query_starts` (b + 1,) say where texts begin; `scales` (T,) are those of tokens, or empty; `finest` (t,) is what the
+    best match of each query token is multiplied with. A document without tokens gets `least[q]`. Sums are float64.
+    """
+    amx = how == AMX_BFLOAT16 or how == AMX_INT8
+    tile = AMX_ROWS if amx else ROWS
+    width = products.shape[1]
+    room = len(products) - tile
+    ahead = tile if direct else 2 * tile
+    to, pitch = staged.ctypes.data, staged.shape[1]
+    if amx:
+        begin_amx(shapes)
+    best = np.empty(width, np.float32)
+    document, documents = 0, len(starts) - 1
+    while document < documents:
+        begin, last = starts[document], document + 1
+        while last < documents and starts[last + 1] - begin <= room:
+            last += 1
+        end = starts[last]
+        if not direct:
+            _staged(kind, numbers + begin * number_bytes, number_bytes, min(tile, end - begin), dim, to, pitch)
+        for row in range(begin, end, tile):
+            target = products.ctypes.data + 4 * width * (row - begin)
+            fetched(numbers + (row + ahead) * number_bytes, tile * number_bytes)
+            if direct and row + tile <= end:
+                tokens = numbers + row * number_bytes
+                _multiplied(how, tokens, number_bytes, factors, steps, parts, width, sums, target)
+                continue
+            turn = (row - begin) // tile % 2
+            own, other = to + turn * tile * pitch, to + (1 - turn) * tile * pitch
+            if direct:
+                _staged(kind, numbers + row * number_bytes, number_bytes, end - row, dim, own, pitch)
+            elif row + tile < end:  # the next rows, as those just written are slow to be read
+                following = numbers + (row + tile) * number_bytes
+                _staged(kind, following, number_bytes, min(tile, end - row - tile), dim, other, pitch)
+            _multiplied(how, own, pitch, factors, steps, parts, width, sums, target)
+        for i in range(document, last):
+            size = starts[i + 1] - starts[i]
+            if size == 0:
+                for q in range(len(least)):
+                    out[q, first + i] = least[q]
+                continue
+            own = products.ctypes.data + 4 * width * (starts[i] - begin)
+            for column in range(0, width, WIDE):
+                if how == INT8 or how == AMX_INT8:
+                    scale = scales.ctypes.data + 4 * starts[i]
+                    best_of_parts(own + 4 * column, 4 * width, size, scale, best.ctypes.data + 2 * column)
+                elif len(scales):
+                    scale = scales.ctypes.data + 4 * starts[i]
+                    best_of_scaled_rows(own + 4 * column, 4 * width, size, scale, best.ctypes.data + 4 * column)
+                else:
+                    best_of_rows(own + 4 * column, 4 * width, size, 0, best.ctypes.data + 4 * column)
+            for q in range(len(query_starts) - 1):
+                total = 0.0
+                for j in range(query_starts[q], query_starts[q + 1]):
+                    total += np.float64(best[j]) * np.float64(finest[j])
+                out[q, first + i] = total
+        document = last
+    if amx:
+        end_amx()
