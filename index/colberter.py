@@ -19,6 +19,7 @@ from ..vectors import BagVectors, EncoderSpec, MultiVector
 from .best import sort_descending
 from .build import build_index
 from .colberter_files import STORAGE, ColberterShard
+from .colberter_options import LEAST_CANDIDATES, check_search
 from .colberter_parts import Part
 from .colberter_postings import Postings
 from .colberter_writer import LARGEST, RANKS, ColberterWriter
@@ -28,12 +29,6 @@ from .of_encoder import OfEncoder
 from .texts import TextStore
 
 logger = logging.getLogger("cribble")
-
-#: What proposes documents, each before what decides among them. A mode of one part alone ranks by that.
-MODES = ("hybrid", "cls-bow", "bow-cls", "cls", "bow")
-
-#: Documents that each part proposes where it is not said otherwise: so many, or twice k.
-LEAST_CANDIDATES = 1000
 
 #: Scores of one batch of queries, 4 bytes each.
 _SCORES = 1 << 24
@@ -172,12 +167,7 @@ class ColberterIndex(OfEncoder):
     def _check(self, queries: BagVectors, k: int, mode: str, candidates: int | None) -> None:
         if k < 1:
             raise UsageError(f"k is {k}, expected at least 1")
-        if mode not in MODES:
-            raise UsageError(f"mode {mode!r} is unknown: {suggest(mode, MODES)}")
-        if candidates is not None and mode in ("cls", "bow"):
-            raise UsageError(f"candidates has no effect: mode {mode} ranks all documents by one part")
-        if candidates is not None and candidates < 1:
-            raise UsageError(f"candidates is {candidates}, expected at least 1")
+        check_search(mode, candidates)
         widths = queries.cls.shape[1], queries.bags.tokens.shape[1]
         if len(queries) and widths != self.widths:
             raise InputError(
@@ -190,7 +180,7 @@ class ColberterIndex(OfEncoder):
     def _found(
         self, queries: BagVectors, k: int, mode: str, wanted: int, selection: np.ndarray | None
     ) -> list[Ranking]:
-        each = [self._query(queries, i) for i in range(len(queries))]
+        each = [self._query(queries, i, mode) for i in range(len(queries))]
         proposed = [_NO_ROWS] * len(each)
         if mode != "bow" and mode != "bow-cls":
             single = MultiVector(np.ascontiguousarray(queries.cls, np.float32), np.arange(len(queries) + 1))
@@ -200,10 +190,10 @@ class ColberterIndex(OfEncoder):
             proposed = [np.union1d(*pair) for pair in zip(proposed, by_bags, strict=True)]
         return [self._ranked(query, rows, k, mode) for query, rows in zip(each, proposed, strict=True)]
 
-    def _query(self, queries: BagVectors, i: int) -> _Query:
+    def _query(self, queries: BagVectors, i: int, mode: str) -> _Query:
         tokens = np.ascontiguousarray(queries.bags[i], np.float32)
         span = slice(queries.bags.offsets[i], queries.bags.offsets[i + 1])
-        by_words = self._postings.scores(tokens, queries.words[span]) if self._postings else None
+        by_words = self._postings.scores(tokens, queries.words[span]) if self._postings and mode != "cls" else None
         return _Query(np.ascontiguousarray(queries.cls[i : i + 1], np.float32), tokens, by_words)
 
     def _by_bags(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import os
@@ -21,6 +20,7 @@ from ..vectors import BagVectors, EncoderSpec, MultiVector
 from .batching import buffers, pad, plan_batches
 from .checkpoint import Checkpoint
 from .colberter_files import (
+    backbone_digest,
     backbone_folder,
     find_colberter,
     load_network,
@@ -42,7 +42,7 @@ POOLING = "colberter"
 #: Upstream cuts texts after so many tokens.
 _LONGEST = 512
 
-#: Options of the encoder that an index records, and their types.
+#: Options of the encoder that an index records, and their types. The backbone's files are compared, not its place.
 SETTINGS: dict[str, Any] = {
     "words": str | None,
     "query_length": int | None,
@@ -91,16 +91,29 @@ class ColberterEncoder:
         self.model, self.revision, self.device = model, revision, device
         self.dtype = check_dtype(dtype, device)
         self.token_budget, self.backbone, self.given_words = token_budget, backbone, words
+        self._recorded_backbone = backbone
         self._lengths = {"query": query_length, "document": document_length}
         self.truncated = self._warned_at = 0
         if token_budget is not None:
             check_token_budget(token_budget, "cpu")
 
     @classmethod
-    def of_spec(cls, spec: EncoderSpec, model: str | os.PathLike[str] | None = None, *, device: str = "auto") -> Self:
-        """The encoder that an index records, or `model` under the same settings."""
+    def of_spec(
+        cls,
+        spec: EncoderSpec,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        device: str = "auto",
+        backbone: str | None = None,
+    ) -> Self:
+        """The encoder that an index records, or `model` under the same settings; `backbone` is where that lies now."""
         kept = {name: value for name, value in spec.extra.items() if name in SETTINGS}
-        return cls(model or spec.folder or spec.model, device=device, dtype=spec.dtype, **kept)
+        recorded = kept.pop("backbone", None)
+        encoder = cls(
+            model or spec.folder or spec.model, device=device, dtype=spec.dtype, backbone=backbone or recorded, **kept
+        )
+        encoder._recorded_backbone = recorded
+        return encoder
 
     def __repr__(self) -> str:
         return f"ColberterEncoder({str(self.model)!r}, dtype={self.dtype!r})"
@@ -186,7 +199,6 @@ class ColberterEncoder:
     def spec(self) -> EncoderSpec:
         """What the vectors depend on; an index records it and refuses any other."""
         cls_dim, dim = self.widths
-        written = self.tokenizer.tokenizer.backend_tokenizer.to_str()
         extra: dict[str, Any] = {
             "cls_dim": cls_dim,
             "words": self.words,
@@ -194,10 +206,10 @@ class ColberterEncoder:
             "mix": self.mix,
             "query_length": self.length("query"),
             "document_length": self.length("document"),
-            "tokenizer": hashlib.sha256(written.encode()).hexdigest()[:16],
+            "backbone_digest": backbone_digest(self._backbone),
         }
-        if self.backbone is not None:
-            extra["backbone"] = self.backbone
+        if self._recorded_backbone is not None:
+            extra["backbone"] = self._recorded_backbone
         return EncoderSpec(
             model=self.checkpoint.name,
             revision=self.checkpoint.digest,

@@ -82,6 +82,15 @@ def backbone_folder(checkpoint: Checkpoint, config: ColberterConfig, given: str 
         ) from error
 
 
+def backbone_digest(folder: Path) -> str:
+    """SHA-256, 16 hex digits, of the files that say what the transformer and its tokenizer do."""
+    digest = hashlib.sha256()
+    for name in ("config.json", "tokenizer.json", "vocab.txt"):
+        if (folder / name).is_file():
+            digest.update(f"{name}\n".encode() + (folder / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def load_tokenizer(folder: Path) -> Any:
     """The backbone's tokenizer, a fast one, as only those tell where in a text a token is."""
     from transformers import AutoTokenizer

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from cribble.errors import InputError, SetupError, UsageError
 from cribble.index.changes import add_documents, compact_index, delete_documents
-from cribble.index.colberter import MODES, ColberterIndex
+from cribble.index.colberter import ColberterIndex
+from cribble.index.colberter_options import MODES
 from cribble.index.opening import open_index, verify_index
 from cribble.records import DescribedDocument, Document
 from cribble.tests.index import bag_builds

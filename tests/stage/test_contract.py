@@ -17,11 +17,13 @@ from cribble.registry import entries, find, make, option_names
 from cribble.rerankers.maxsim import MaxSim
 from cribble.retrievers.binary import BinaryRetriever
 from cribble.retrievers.bm25 import BM25
+from cribble.retrievers.colberter import ColberterRetriever
 from cribble.retrievers.dense import DenseRetriever
 from cribble.retrievers.late import LateRetriever
 from cribble.retrievers.sparse import SparseRetriever
 from cribble.tests.models.conftest import save_encoder
 from cribble.tests.models.sparse_models import save_mlm_pair, save_query_vectors
+from cribble.tests.models.tiny_colberter import save_backbone, save_colberter
 from cribble.tests.rerankers.conftest import save_model
 from cribble.tests.retrievers.adapters import save_adapter
 from cribble.tests.retrievers.binarisers import save_binariser
@@ -107,6 +109,16 @@ FLIPS: dict[str, dict[str, Flip]] = LLM_FLIPS | {
         **_FILTERS,
         # What they do to an index of kind muvera is in tests/index/test_muvera.py.
         **{name: Flip(3, RAISES, f"{name} has no effect") for name in ("candidates", "nprobe", "ef")},
+    },
+    "colberter": {
+        "index": Flip(world_value("other_colberter")),
+        "k": Flip(2),
+        "model": Flip(world_value("other_colberter_model"), RAISES, r"made by another encoder"),
+        "backbone": Flip(world_value("other_backbone"), RAISES, r"lacks weights"),
+        "device": Flip("cuda", RAISES, _NO_GPU),
+        "mode": Flip("cls"),
+        "candidates": Flip(2, given={"k": 2, "mode": "bow-cls"}),
+        **_FILTERS,
     },
     "dense-prf": {
         "of": Flip(world_value("other_dense_stage")),
@@ -219,6 +231,14 @@ class World:
         self.other_sparse = str(SparseRetriever.build(other, folder / "sparse-other", model=self.mlm).index)
         self.late = str(LateRetriever.build(self.data, folder / "late", model=self.encoder, device="cpu").index)
         self.other_late = str(LateRetriever.build(other, folder / "late-other", model=self.encoder).index)
+        colberter = str(save_colberter(folder / "colberter"))
+        self.other_colberter_model = str(save_colberter(folder / "colberter-other", second=8))
+        self.other_backbone = str(save_backbone(folder / "backbone-other", "bert"))
+        made = [(self.data, "colberter-index"), (other, "colberter-other-index")]
+        self.colberter, self.other_colberter = (
+            str(ColberterRetriever.build(data, folder / name, model=colberter, device="cpu").index)
+            for data, name in made
+        )
         self.dense_stage = DenseRetriever(self.dense, device="cpu")
         self.other_dense_stage = DenseRetriever(self.other_dense, device="cpu")
         spec = self.dense_stage.opened.manifest.encoder
@@ -247,6 +267,7 @@ class World:
             "binary": {"index": self.binary, "device": "cpu"},
             "sparse": {"index": self.sparse, "device": "cpu"},
             "late": {"index": self.late, "device": "cpu"},
+            "colberter": {"index": self.colberter, "device": "cpu"},
             "dense-prf": {"of": self.dense_stage},
             "reranker-feedback": {"of": self.dense_stage, "reranker": self.reranker},
             "cosine-adapter": {"of": self.dense_stage, "adapter": self.adapter},
