@@ -217,13 +217,20 @@ def search(
     k: Annotated[int, typer.Option(help="Answers.")] = 10,
     retriever: Around = None,
     set_: Set = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Late interaction: colour the words that matched, and list what each query token matched and adds to the score.",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Ask an index, or a config's pipeline, from the shell."""
     from .commands.asking import search_text
 
     with Envelope("search", json) as envelope:
-        envelope.show(search_text(where, text, k, settings(set_), retriever))
+        envelope.show(search_text(where, text, k, settings(set_), retriever, explain=explain))
 
 
 @app.command("list")

@@ -32,8 +32,11 @@ _ROOMS = {
 LISTS = ("datasets", *_ROOMS, "templates", "models", "fusions", "configs", "suites")
 
 
-def search_text(where: str, text: str, k: int, options: dict[str, Any], retriever: str | None = None) -> Answer:
-    """The best `k` documents for `text`, from an index folder (see `over_index`) or a config's (first) pipeline."""
+def search_text(
+    where: str, text: str, k: int, options: dict[str, Any], retriever: str | None = None, *, explain: bool = False
+) -> Answer:
+    """The best `k` documents for `text`, from an index folder (see `over_index`) or a config's (first) pipeline; to
+    `explain` shows what matched, of late interaction."""
     if not text.strip():
         raise UsageError("the text to search for is empty")
     if k < 1:
@@ -55,8 +58,12 @@ def search_text(where: str, text: str, k: int, options: dict[str, Any], retrieve
         if options or retriever:
             raise UsageError("--set and --retriever are for an index; change a config's stages in the file")
         pipeline = first_pipeline(load_config(where))
+    if explain:
+        from .explaining import explained, explaining_stage, hit_lines
+
+        stage = explaining_stage(pipeline)
     hits = pipeline.search(text, k)
-    results = [
+    results: list[dict[str, Any]] = [
         {
             "rank": hit.rank,
             "id": hit.document.id,
@@ -66,6 +73,11 @@ def search_text(where: str, text: str, k: int, options: dict[str, Any], retrieve
         }
         for hit in hits
     ]
+    if explain:
+        explanations = explained(stage, text, hits)
+        for result, explanation in zip(results, explanations, strict=True):
+            result["explanation"] = explanation.to_dict()
+        return Answer(results, [], hit_lines(hits, explanations) or ["nothing found"])
     rows = [[str(hit.rank), f"{hit.score:.4f}", hit.document.id, snippet(hit.document.full_text, text)] for hit in hits]
     return Answer(results, [Table(["rank", "score", "document", "text"], rows)], [] if hits else ["nothing found"])
 

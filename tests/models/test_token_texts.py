@@ -7,7 +7,7 @@ there equal vectors are equal tokens. And by MiniLM's real states, computed by t
 from __future__ import annotations
 
 import string
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -84,7 +84,7 @@ def test_every_vector_is_that_of_its_token(tmp_path, name):
         assert vectors.setdefault(token.token, vector) == pytest.approx(vector, abs=1e-5), token
         if token.span is None:
             assert token.word_span is None
-            assert token.kind != "text" or not token.token.strip("Ġ ĊĉĠ")
+            assert token.kind != "text" or not set(token.token) <= set("ĠĊĉ")
             continue
         assert token.kind == "text"
         assert token.word == text[slice(*token.word_span)]
@@ -164,6 +164,6 @@ def test_words():
         text = "".join(rng.choice(alphabet, 12))
         spans = word_spans(text)
         assert all(a < b for a, b in spans)
-        assert all(b <= c for (_, b), (c, _) in zip(spans, spans[1:], strict=False))
+        assert all(b <= c for (_, b), (c, _) in pairwise(spans))
         covered = {i for a, b in spans for i in range(a, b)}
         assert all(i in covered for i, char in enumerate(text) if not char.isspace())
