@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from .maxsim_tile import BYTE, LONG, POINTER, features, function, intrinsic, number
+from .maxsim_tile import BYTE, LONG, POINTER, features, fetch, function, intrinsic, number
 
 #: Rows of tokens and columns of factors that are multiplied at once: two tiles of either.
 AMX_ROWS, AMX_COLUMNS = 32, 32
@@ -80,27 +80,32 @@ def end_amx(_: Any) -> Any:
 
 
 def _amx_tile(multiply: str) -> Any:
-    """The intrinsic (tokens, token_bytes, factors, steps, parts, out, out_bytes) by `multiply`.
+    """The intrinsic (tokens, token_bytes, factors, steps, parts, coming, lines, out, out_bytes) by `multiply`.
 
     It writes the products of `AMX_ROWS` rows at the address `tokens` with `AMX_COLUMNS` columns to `out`, rows `out_bytes`
     apart. `factors` has two tiles, 16 columns each, for each of `parts` that are added, for each step of 64 bytes of a row.
+    For each part of a step `lines` cache lines are fetched, from the address `coming` on.
     """
 
     @intrinsic
-    def tile(_: Any, tokens: Any, token_bytes: Any, factors: Any, steps: Any, parts: Any, out: Any, pitch: Any) -> Any:
+    def tile(
+        _: Any, tokens: Any, token_bytes: Any, factors: Any, steps: Any, parts: Any, coming: Any, lines: Any, out: Any,
+        pitch: Any,
+    ) -> Any:  # fmt: skip
         def generate(context: Any, builder: Any, __: Any, arguments: Any) -> Any:
             if AMX:
                 _write_tile(builder, multiply, *arguments)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 7), generate
+        return types.void(*[types.int64] * 9), generate
 
     return tile
 
 
 def _write_tile(
-    builder: Any, multiply: str, tokens: Any, token_bytes: Any, factors: Any, steps: Any, parts: Any, out: Any, pitch: Any
-) -> None:
+    builder: Any, multiply: str, tokens: Any, token_bytes: Any, factors: Any, steps: Any, parts: Any, coming: Any,
+    lines: Any, out: Any, pitch: Any,
+) -> None:  # fmt: skip
     """Tiles 0 to 3 are sums, 4 and 5 tokens, 6 and 7 factors."""
     nothing, moved = ir.VoidType(), [BYTE, POINTER, LONG]
     load = function(builder, "llvm.x86.tileloadd64", nothing, moved)
@@ -124,6 +129,10 @@ def _write_tile(
         move(load, 5, builder.add(lower, offset), token_bytes)
         own = builder.add(factors, builder.mul(step.index, both))
         with cgutils.for_range(builder, parts) as part:
+            turn = builder.add(builder.mul(step.index, parts), part.index)
+            ahead = builder.add(coming, builder.mul(builder.mul(turn, lines), number(STEP_BYTES)))
+            with cgutils.for_range(builder, lines) as line:
+                fetch(builder, builder.add(ahead, builder.mul(line.index, number(STEP_BYTES))))
             first = builder.add(own, builder.mul(part.index, number(2 * TILE_BYTES)))
             move(load, 6, first, number(STEP_BYTES))
             move(load, 7, builder.add(first, number(TILE_BYTES)), number(STEP_BYTES))

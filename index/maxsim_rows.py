@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from .maxsim_tile import BYTE, FLOAT, INT, LONG, POINTER, at, function, intrinsic, number, spread
+from .maxsim_tile import BYTE, FLOAT, INT, LONG, at, function, intrinsic, number, spread
 
 #: Columns that are compared at once.
 GROUP = 16
@@ -56,31 +56,37 @@ def _two_bfloat16(builder: Any, value: Any) -> Any:
 
 
 def _converted(kind: Any, at_once: int, convert: Callable[[Any, Any], Any]) -> Any:
-    """The intrinsic (source, count, target): write `count` numbers of `kind` at the address `source` to `target`.
+    """The intrinsic (source, source_bytes, rows, count, target, target_bytes): write `count` numbers of each row at the
+    address `source` to `target`, of rows that lie so many bytes apart.
 
     `convert` makes 64 bytes of `at_once` of them, as AMX reads them: it waits where it has to put pieces together.
     """
 
     @intrinsic
-    def row(_: Any, source: Any, count: Any, target: Any) -> Any:
+    def staged(_: Any, source: Any, source_bytes: Any, rows: Any, count: Any, target: Any, target_bytes: Any) -> Any:
         def generate(context: Any, builder: Any, __: Any, arguments: Any) -> Any:
-            source, count, target = arguments
-            done: Any = number(0)
+            source, source_bytes, rows, count, target, target_bytes = arguments
+            pieces, done = [], number(0)
             for lanes in (at_once, 8, 1):
-                vector = ir.VectorType(kind, lanes)
                 times = builder.udiv(builder.sub(count, done), number(lanes))
-                with cgutils.for_range(builder, times) as loop:
-                    start = builder.add(done, builder.mul(loop.index, number(lanes)))
-                    place = at(builder, source, builder.mul(start, number(kind.width // 8)), vector)
-                    made = convert(builder, builder.load(place, align=1))
-                    place = at(builder, target, builder.mul(start, number(64 // at_once)), made.type)
-                    builder.store(made, place, align=1)
+                pieces.append((lanes, done, times))
                 done = builder.add(done, builder.mul(times, number(lanes)))
+            with cgutils.for_range(builder, rows) as row:
+                own = builder.add(source, builder.mul(row.index, source_bytes))
+                to = builder.add(target, builder.mul(row.index, target_bytes))
+                for lanes, first, times in pieces:
+                    vector = ir.VectorType(kind, lanes)
+                    with cgutils.for_range(builder, times) as piece:
+                        start = builder.add(first, builder.mul(piece.index, number(lanes)))
+                        place = at(builder, own, builder.mul(start, number(kind.width // 8)), vector)
+                        made = convert(builder, builder.load(place, align=1))
+                        place = at(builder, to, builder.mul(start, number(64 // at_once)), made.type)
+                        builder.store(made, place, align=1)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 3), generate
+        return types.void(*[types.int64] * 6), generate
 
-    return row
+    return staged
 
 
 copied_bytes = _converted(BYTE, 64, _same)
@@ -90,22 +96,6 @@ float_of_bfloat16 = _converted(_SHORT, 16, _of_bfloat16)
 float_of_float16 = _converted(_SHORT, 16, _of_float16)
 float_of_int8 = _converted(BYTE, 16, _of_int8)
 two_of_float16 = _converted(_SHORT, 16, _two_bfloat16)
-
-
-@intrinsic
-def fetched(_: Any, address: Any, size: Any) -> Any:
-    """Ask for the `size` bytes from `address` on, into the first cache; what is not there is not asked for."""
-
-    def generate(context: Any, builder: Any, __: Any, arguments: Any) -> Any:
-        address, size = arguments
-        fetch = function(builder, "llvm.prefetch.p0", ir.VoidType(), [POINTER] + [INT] * 3)
-        flags = [ir.Constant(INT, flag) for flag in (0, 3, 1)]  # to be read, into the first cache, of data
-        with cgutils.for_range(builder, builder.lshr(size, number(6))) as line:
-            place = at(builder, address, builder.mul(line.index, number(64)), BYTE)
-            builder.call(fetch, [place, *flags])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
 
 
 # ---- the best of rows -------------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from .maxsim_rows import (
     best_of_scaled_rows,
     copied_bytes,
     copied_words,
-    fetched,
     float_of_bfloat16,
     float_of_float16,
     float_of_int8,
@@ -38,44 +37,44 @@ WIDE = 32
 @compiled
 def _staged(kind: int, source: int, source_bytes: int, rows: int, dim: int, target: int, pitch: int) -> None:
     """Write `rows` rows of `dim` stored numbers at the address `source`, made what `kind` says, to `target`."""
-    for row in range(rows):
-        stored, made = source + row * source_bytes, target + row * pitch
-        if kind == COPIED_BYTES:
-            copied_bytes(stored, dim, made)
-        elif kind == COPIED_WORDS:
-            copied_words(stored, dim, made)
-        elif kind == UNSIGNED_BYTES:
-            unsigned_bytes(stored, dim, made)
-        elif kind == FLOAT_OF_BFLOAT16:
-            float_of_bfloat16(stored, dim, made)
-        elif kind == FLOAT_OF_FLOAT16:
-            float_of_float16(stored, dim, made)
-        elif kind == FLOAT_OF_INT8:
-            float_of_int8(stored, dim, made)
-        else:
-            two_of_float16(stored, dim, made)
+    if kind == COPIED_BYTES:
+        copied_bytes(source, source_bytes, rows, dim, target, pitch)
+    elif kind == COPIED_WORDS:
+        copied_words(source, source_bytes, rows, dim, target, pitch)
+    elif kind == UNSIGNED_BYTES:
+        unsigned_bytes(source, source_bytes, rows, dim, target, pitch)
+    elif kind == FLOAT_OF_BFLOAT16:
+        float_of_bfloat16(source, source_bytes, rows, dim, target, pitch)
+    elif kind == FLOAT_OF_FLOAT16:
+        float_of_float16(source, source_bytes, rows, dim, target, pitch)
+    elif kind == FLOAT_OF_INT8:
+        float_of_int8(source, source_bytes, rows, dim, target, pitch)
+    else:
+        two_of_float16(source, source_bytes, rows, dim, target, pitch)
 
 
 @compiled
 def _multiplied(
-    how: int, tokens: int, pitch: int, factors: int, steps: int, parts: int, width: int, sums: int, out: int
-) -> None:
-    """Write the products of a tile's rows at `tokens` with `width` columns to `out`."""
-    if how == AMX_BFLOAT16:
-        for column in range(0, width, WIDE):
+    how: int, tokens: int, pitch: int, factors: int, steps: int, parts: int, width: int, sums: int, coming: int, size: int,
+    out: int,
+) -> None:  # fmt: skip
+    """Write the products of a tile's rows at `tokens` with `width` columns to `out`, and fetch `size` bytes at `coming`."""
+    lines = (size // 64 + steps * parts - 1) // (steps * parts)
+    for column in range(0, width, WIDE):
+        to = out + 4 * column
+        if how == AMX_BFLOAT16:
             own = factors + column * 64 * steps * parts
-            amx_bfloat16_tile(tokens, pitch, own, steps, parts, out + 4 * column, 4 * width)
-        return
-    if how == AMX_INT8:
-        for column in range(0, width, WIDE):
-            own = factors + column * 64 * steps
-            amx_int8_tile(tokens, pitch, own, steps, 1, out + 4 * column, 4 * width)
-        return
-    for column in range(0, width, COLUMNS):
-        if how == FLOAT32:
-            float32_tile(tokens, pitch, factors + 4 * column, steps, 4 * width, sums + 4 * column, out + 4 * column)
+            amx_bfloat16_tile(tokens, pitch, own, steps, parts, coming, lines, to, 4 * width)
+        elif how == AMX_INT8:
+            amx_int8_tile(tokens, pitch, factors + column * 64 * steps, steps, 1, coming, lines, to, 4 * width)
         else:
-            int8_tile(tokens, pitch, factors + 4 * column, steps, 4 * width, sums + 4 * column, out + 4 * column)
+            for half in range(4 * column, 4 * (column + WIDE), 4 * COLUMNS):
+                own, start = factors + half, sums + half
+                if how == FLOAT32:
+                    float32_tile(tokens, pitch, own, steps, 4 * width, start, coming, size // steps, out + half)
+                else:
+                    int8_tile(tokens, pitch, own, steps, 4 * width, start, coming, size // steps, out + half)
+        lines, coming, size = 0, tokens, 0
 
 
 @compiled
@@ -112,7 +111,7 @@ def score_stored(
     tile = AMX_ROWS if amx else ROWS
     width = products.shape[1]
     room = len(products) - tile
-    ahead = tile if direct else 2 * tile
+    ahead, fetched = tile if direct else 2 * tile, tile * number_bytes
     to, pitch = staged.ctypes.data, staged.shape[1]
     if amx:
         begin_amx(shapes)
@@ -127,10 +126,10 @@ def score_stored(
             _staged(kind, numbers + begin * number_bytes, number_bytes, min(tile, end - begin), dim, to, pitch)
         for row in range(begin, end, tile):
             target = products.ctypes.data + 4 * width * (row - begin)
-            fetched(numbers + (row + ahead) * number_bytes, tile * number_bytes)
+            coming = numbers + (row + ahead) * number_bytes
             if direct and row + tile <= end:
                 tokens = numbers + row * number_bytes
-                _multiplied(how, tokens, number_bytes, factors, steps, parts, width, sums, target)
+                _multiplied(how, tokens, number_bytes, factors, steps, parts, width, sums, coming, fetched, target)
                 continue
             turn = (row - begin) // tile % 2
             own, other = to + turn * tile * pitch, to + (1 - turn) * tile * pitch
@@ -139,7 +138,7 @@ def score_stored(
             elif row + tile < end:  # the next rows, as those just written are slow to be read
                 following = numbers + (row + tile) * number_bytes
                 _staged(kind, following, number_bytes, min(tile, end - row - tile), dim, other, pitch)
-            _multiplied(how, own, pitch, factors, steps, parts, width, sums, target)
+            _multiplied(how, own, pitch, factors, steps, parts, width, sums, coming, fetched, target)
         for i in range(document, last):
             size = starts[i + 1] - starts[i]
             if size == 0:

@@ -45,9 +45,6 @@ COLUMNS = 2 * LANES
 #: does one of float32, or at the same rate; for a query of two parts that is nothing won.)
 FOURS = ROWS > 0 and (features() >= {"avx512vnni", "avx512vl"} or "avxvnni" in features())
 
-#: Tiles between the one that is multiplied and the one whose rows are fetched.
-_AHEAD = 2
-
 
 def function(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), name)
@@ -59,6 +56,13 @@ def number(value: int) -> Any:
 
 def at(builder: Any, base: Any, offset: Any, kind: Any) -> Any:
     return builder.inttoptr(builder.add(base, offset), kind.as_pointer())
+
+
+def fetch(builder: Any, address: Any) -> None:
+    """Ask for the cache line at `address`, to be read, into the first cache; what is not there is not asked for."""
+    flags = [ir.Constant(INT, flag) for flag in (0, 3, 1)]
+    ask = function(builder, "llvm.prefetch.p0", ir.VoidType(), [POINTER] + [INT] * 3)
+    builder.call(ask, [builder.inttoptr(address, POINTER), *flags])
 
 
 def spread(builder: Any, value: Any, lanes: int) -> Any:
@@ -82,32 +86,36 @@ def _int8(builder: Any, total: Any, token: Any, column: Any) -> Any:
     return builder.call(fours, [total, builder.bitcast(token, operand), builder.bitcast(column, operand)])
 
 
-def register_tile(add: Any, total: Any, there: bool, fetch: bool = False) -> Any:
-    """The intrinsic (tokens, token_bytes, factors, steps, factor_bytes, start, out) by `add`, with sums of type `total`.
+def register_tile(add: Any, total: Any, there: bool) -> Any:
+    """The intrinsic (tokens, token_bytes, factors, steps, factor_bytes, start, coming, stride, out) by `add`, with sums of
+    type `total`.
 
     It writes the products of `ROWS` rows at the address `tokens`, `token_bytes` apart, with `COLUMNS` columns at
     `factors` (steps, columns of 4 bytes) to `out`, whose rows lie `factor_bytes` apart as those of `factors` do; sums begin
-    with the numbers at `start`. With `fetch`, rows of a later tile are fetched meanwhile. Nothing is written unless `there`.
+    with the numbers at `start`. Each step fetches what lies `stride` bytes further from `coming` on. Nothing is done
+    unless `there`.
     """
 
     @intrinsic
-    def tile(_: Any, tokens: Any, token_bytes: Any, factors: Any, steps: Any, pitch: Any, start: Any, out: Any) -> Any:
+    def tile(
+        _: Any, tokens: Any, token_bytes: Any, factors: Any, steps: Any, pitch: Any, start: Any, coming: Any, stride: Any,
+        out: Any,
+    ) -> Any:  # fmt: skip
         def generate(context: Any, builder: Any, __: Any, arguments: Any) -> Any:
             if there:
-                _write_tile(builder, add, ir.VectorType(total, LANES), fetch, *arguments)
+                _write_tile(builder, add, ir.VectorType(total, LANES), *arguments)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 7), generate
+        return types.void(*[types.int64] * 9), generate
 
     return tile
 
 
 def _write_tile(
-    builder: Any, add: Any, vector: Any, fetch: bool, tokens: Any, token_bytes: Any, factors: Any, steps: Any, pitch: Any,
-    start: Any, out: Any,
+    builder: Any, add: Any, vector: Any, tokens: Any, token_bytes: Any, factors: Any, steps: Any, pitch: Any, start: Any,
+    coming: Any, stride: Any, out: Any,
 ) -> None:  # fmt: skip
     rows = [builder.add(tokens, builder.mul(token_bytes, number(row))) for row in range(ROWS)]
-    coming = builder.add(tokens, builder.mul(token_bytes, number(_AHEAD * ROWS)))
     begin = [builder.load(at(builder, start, number(4 * LANES * half), vector), align=4) for half in range(2)]
     before, loop, after = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("after")
     builder.branch(loop)
@@ -117,10 +125,7 @@ def _write_tile(
     column = builder.add(factors, builder.mul(step, pitch))
     columns = [builder.load(at(builder, column, number(4 * LANES * half), vector), align=4) for half in range(2)]
     offset = builder.mul(step, number(4))
-    if fetch:
-        flags = [ir.Constant(INT, flag) for flag in (0, 3, 1)]  # to be read, into the first cache, of data
-        ahead = at(builder, coming, builder.mul(step, number(4 * ROWS)), BYTE)
-        builder.call(function(builder, "llvm.prefetch.p0", ir.VoidType(), [POINTER] + [INT] * 3), [ahead, *flags])
+    fetch(builder, builder.add(coming, builder.mul(step, stride)))
     added = []
     for row, own in zip(rows, sums, strict=True):
         token = spread(builder, builder.load(at(builder, row, offset, INT), align=1), LANES)
@@ -141,5 +146,4 @@ def _write_tile(
 
 
 float32_tile = register_tile(_float32, FLOAT, ROWS > 0)
-fetching_tile = register_tile(_float32, FLOAT, ROWS > 0, fetch=True)
 int8_tile = register_tile(_int8, INT, FOURS)

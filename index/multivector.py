@@ -1,8 +1,9 @@
 """Exact late interaction: all token vectors of every document, memory-mapped, scored by MaxSim.
 
-A float32 scan gives every document a score that errs by a known bound (`scan_error`). What could be among the best `k` by
-that bound is scored again in float64, in one order of additions; so results depend on the stored vectors and the query
-alone, whatever the batch, the block and the machine. This is the ground truth of the approximate kinds.
+A scan of the tokens as they are stored gives every document a score that errs by a known bound: in float32, or of a query
+in two parts where the CPU does that faster (maxsim_stored.py). What could be among the best `k` by that bound is scored
+again in float64, in one order of additions; so results depend on the stored vectors and the query alone, whatever the
+batch, the block and the machine. This is the ground truth of the approximate kinds.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from .filtering import selected_rows
 from .manifest import Manifest, Plan, check_index
 from .maxsim import SIMILARITIES, QuerySide, blocks, prepared, product, token_bias
 from .maxsim_kernel import exact_sum_of_best
+from .maxsim_stored import StoredQueries
 from .multivector_files import STORAGE, TokenShard, token_places
 from .multivector_pooling import POOLINGS
 from .multivector_writer import LARGEST, RANKS, MultivectorWriter
@@ -41,6 +43,9 @@ _SCORES = 1 << 25
 #: Document tokens that go to a GPU at a time, and those whose scores are settled at a time.
 _DEVICE_TOKENS = 1 << 17
 _SETTLED_TOKENS = 1 << 13
+
+#: Stored tokens of selected documents that are gathered at a time, for a core's second cache.
+_GATHERED_TOKENS = 1 << 12
 
 DEVICES = ("auto", "cpu", "cuda", "torch:cpu")
 
@@ -73,7 +78,8 @@ class MultivectorIndex(OfEncoder):
         self.mean: bool = manifest.options["mean"]
         self.score_kind = "maxsim"
         folders = manifest.shard_folders(path)
-        self._shards = [TokenShard.open(folder, manifest.options["storage"]) for folder in folders]
+        self._storage: str = manifest.options["storage"]
+        self._shards = [TokenShard.open(folder, self._storage) for folder in folders]
         self._starts = np.concatenate([[0], np.cumsum(manifest.shards)]).astype(np.int64)
         self._filled = np.concatenate([np.diff(shard.offsets) > 0 for shard in self._shards])
         whole = manifest.whole_folder(path)
@@ -192,13 +198,17 @@ class MultivectorIndex(OfEncoder):
         available = len(self._filled) if selection is None else len(selection)
         found: list[Ranking] = []
         for part in batches(queries, max(1, _SCORES // max(1, available))):
-            scores = self._scan(part, selection, available)
-            found += [self._settled(part[i], scores[i], selection, k) for i in range(len(part))]
+            scores, errors = self._scan(part, selection, available)
+            found += [self._settled(part[i], scores[i], errors[i], selection, k) for i in range(len(part))]
         return found
 
-    def _scan(self, queries: MultiVector, selection: np.ndarray | None, available: int) -> np.ndarray:
-        """Scores (queries, available) float32 that err by at most `scan_error`."""
+    def _scan(
+        self, queries: MultiVector, selection: np.ndarray | None, available: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (queries, available) float32, and by how much those of each query may err (queries,)."""
         scores = np.empty((len(queries), available), np.float32)
+        if not self._on_torch and self._pairwise == "dot" and self._storage != "float32":
+            return scores, self._scan_stored(queries, selection, scores)
         side = QuerySide.of(queries.tokens, queries.offsets, self._pairwise)
         for part in self._parts(selection, _DEVICE_TOKENS if self._on_torch else side.block_tokens):
             if self._on_torch:
@@ -213,15 +223,35 @@ class MultivectorIndex(OfEncoder):
                 )
             else:
                 side.score(part.rows, part.scales, self._bias(part), part.offsets, scores, part.first)
-        return scores
+        return scores, self._summed(queries, self._errors(queries.tokens))
 
-    def _settled(self, query: np.ndarray, scores: np.ndarray, selection: np.ndarray | None, k: int) -> Ranking:
-        """The best `k` by their exact scores, which only documents near the best are given."""
+    def _scan_stored(self, queries: MultiVector, selection: np.ndarray | None, scores: np.ndarray) -> np.ndarray:
+        """The same from tokens as they are stored, written to `scores`; what they may err by."""
+        side = StoredQueries.of(queries.tokens, queries.offsets, self._storage)
+        done = 0
+        for number, shard in enumerate(self._shards):
+            if selection is None:
+                side.score(shard.numbers, shard.scales, shard.offsets, scores, done)
+                done += len(shard)
+                continue
+            own = self._of_shard(selection, number)
+            _, offsets = token_places(shard.offsets, own)
+            for first, last in blocks(offsets, _GATHERED_TOKENS):
+                kept = shard.kept(own[first:last])
+                starts = np.concatenate([[0], np.cumsum(kept.sizes)])
+                side.score(kept.numbers, kept.scales, starts, scores, done + first)
+            done += len(own)
+        return self._summed(queries, side.errors(self.dim, self._largest))
+
+    def _settled(
+        self, query: np.ndarray, scores: np.ndarray, error: float, selection: np.ndarray | None, k: int
+    ) -> Ranking:
+        """The best `k` by their exact scores, which only documents near the best are given; `scores` err by `error`."""
         if not len(query):
             return Ranking(np.empty(0, object), np.empty(0))
         positions = np.arange(len(scores))
         if len(scores) > k:
-            bound = float(np.partition(scores, -k)[-k]) - 2 * self._scan_error(query)
+            bound = float(np.partition(scores, -k)[-k]) - 2 * error
             positions = np.flatnonzero(scores >= bound)
         rows = positions if selection is None else selection[positions]
         return self._ranked(query, rows, k)
@@ -259,20 +289,23 @@ class MultivectorIndex(OfEncoder):
         rows = part.rows * part.scales[:, None] if self.similarity == "l2" and len(part.scales) else part.rows
         return token_bias(rows, self._pairwise)
 
-    def _errors(self, query: np.ndarray) -> np.ndarray:
+    def _errors(self, tokens: np.ndarray) -> np.ndarray:
         """Bounds (t,) on what a float32 match of each query token can be off: n terms err by n · 2^-24 of their absolute
         sum (Higham, Accuracy and Stability of Numerical Algorithms, §3.1)."""
-        norms = np.linalg.norm(query.astype(np.float64), axis=1)
+        norms = np.linalg.norm(tokens.astype(np.float64), axis=1)
         if self.similarity == "l2":
             return (2 * self.dim + 16) * 2.0**-24 * (norms + self._largest) ** 2
         errors: np.ndarray = (self.dim + 8) * 2.0**-24 * norms * self._largest
         return errors
 
-    def _scan_error(self, query: np.ndarray) -> float:
-        """A bound on the difference of a scan's score and the exact one: the matches' and that of rounding their sum."""
-        norms = np.linalg.norm(query.astype(np.float64), axis=1)
+    def _summed(self, queries: MultiVector, errors: np.ndarray) -> np.ndarray:
+        """Bounds on the difference of queries' scores and the exact ones: the matches' `errors` (t,), and that of rounding
+        their sum."""
+        norms = np.linalg.norm(queries.tokens.astype(np.float64), axis=1)
         largest = (norms + self._largest) ** 2 if self.similarity == "l2" else norms * self._largest
-        return float(self._errors(query).sum() + 2.0**-23 * largest.sum())
+        sums = np.concatenate([[0.0], np.cumsum(errors + 2.0**-23 * largest)])
+        bounds: np.ndarray = (sums[queries.offsets[1:]] - sums[queries.offsets[:-1]]) * (1 + 1e-6) + 1e-12 * sums[-1]
+        return bounds
 
     @property
     def _on_torch(self) -> bool:
@@ -290,20 +323,25 @@ class MultivectorIndex(OfEncoder):
         """The tokens of all rows, or of ascending `rows`, about `tokens` at a time; whole shards are not copied."""
         done = 0
         for number, shard in enumerate(self._shards):
-            start, end = self._starts[number], self._starts[number + 1]
             if rows is None:
                 for first, last in blocks(shard.offsets, tokens):
                     values, scales = shard.block(first, last)
                     yield _Part(
-                        int(start) + first, values, scales, shard.offsets[first : last + 1] - shard.offsets[first]
+                        int(self._starts[number]) + first, values, scales, shard.offsets[first : last + 1] - shard.offsets[first]
                     )
                 continue
-            own = rows[slice(*np.searchsorted(rows, [start, end]))] - start
+            own = self._of_shard(rows, number)
             _, offsets = token_places(shard.offsets, own)
             for first, last in blocks(offsets, tokens):
                 values, scales, part_offsets = shard.gathered(own[first:last])
                 yield _Part(done + first, values, scales, part_offsets)
             done += len(own)
+
+    def _of_shard(self, rows: np.ndarray, number: int) -> np.ndarray:
+        """Those of ascending `rows` that shard `number` has, counted from its first."""
+        start, end = self._starts[number], self._starts[number + 1]
+        own: np.ndarray = rows[slice(*np.searchsorted(rows, [start, end]))] - start
+        return own
 
 
 def batches(queries: MultiVector, most: int, tokens: int = _QUERY_TOKENS) -> Iterator[MultiVector]:
