@@ -161,7 +161,7 @@ def save_colberter(folder: str | os.PathLike[str], network: Any, config: Colbert
     (folder / BACKBONE).mkdir(parents=True, exist_ok=True)
     network.bert_model.config.save_pretrained(folder / BACKBONE)
     tokenizer.save_pretrained(folder / BACKBONE)
-    weights = {name: weight.detach().cpu().contiguous() for name, weight in network.state_dict().items()}
+    weights = {name: weight.detach().cpu().contiguous().clone() for name, weight in network.state_dict().items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     described = {"architectures": ["ColBERTer"], "model_type": "ColBERT"} | dataclasses.asdict(config)
     (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n")
