@@ -51,13 +51,13 @@ class TokenMatch:
 
 @dataclass(frozen=True)
 class WordShare:
-    """A word of the document at the characters `span`: what it won of the score in all, from how many query tokens, and
-    how strong that is from 0 to 1, the document's strongest word being 1."""
+    """A word of the document at the characters `span`: what it won of the score in all, from which query tokens (`asked`, as
+    a reader sees them), and how strong that is from 0 to 1, the document's strongest word being 1."""
 
     word: str
     span: tuple[int, int]
     contribution: float
-    tokens: int
+    asked: tuple[str, ...]
     strength: float
 
 
@@ -100,7 +100,11 @@ class Explanation:
         text = self.document.full_text
         shares = [
             WordShare(
-                text[slice(*span)], span, sum(m.contribution for m in own), len(own), max(0.0, raised[span] / largest)
+                word=text[slice(*span)],
+                span=span,
+                contribution=sum(m.contribution for m in own),
+                asked=tuple(m.query.shown for m in own),
+                strength=raised[span] / largest,
             )
             for span, own in won.items()
         ]
@@ -147,7 +151,7 @@ class Explanation:
                 for m in self.matches
             ],
             "words": [
-                {"word": w.word, "span": w.span, "contribution": w.contribution, "query_tokens": w.tokens}
+                {"word": w.word, "span": w.span, "contribution": w.contribution, "asked": list(w.asked)}
                 for w in self.words
             ],
             "notes": list(self.notes),

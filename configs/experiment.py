@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from ..corpora import load_dataset
 from ..corpora.dataset import Dataset
 from ..errors import InputError, UsageError
 from ..eval import Evaluation, Measure, evaluate, mean_of_parts
-from ..eval.explorer import DEPTH, make_explorer
+from ..eval.explorer import DEPTH, Explorer, make_explorer
+from ..eval.matched_words import Explaining, explaining, matched_words
 from ..eval.report import Report, counts_of, make_report, with_judged, write_report
 from ..eval.results_store import Result as StoredResult
 from ..eval.results_store import save_result
@@ -60,6 +61,8 @@ class System:
     made: Counter[str] = field(default_factory=Counter)
     #: Where the texts of its documents are, by part.
     texts: dict[str, TextSource] = field(default_factory=dict)
+    #: What can say which words matched, by part.
+    explaining: dict[str, Explaining] = field(default_factory=dict)
 
 
 @dataclass
@@ -122,6 +125,7 @@ def _report(config: Config, dataset: Dataset, systems: list[System], warnings: l
         query_texts=_query_texts(dataset),
         documents={part: store for system in reversed(systems) for part, store in system.texts.items()},
     )
+    explorer = _with_matches(explorer, config, systems)
     return make_report(
         [system.evaluation for system in systems],
         title=f"{config.name}: {dataset.id}",
@@ -134,6 +138,20 @@ def _report(config: Config, dataset: Dataset, systems: list[System], warnings: l
         explorer=explorer,
         seed=config.runtime.seed,
     )
+
+
+def _with_matches(explorer: Explorer, config: Config, systems: list[System]) -> Explorer:
+    """The explorer with the words that matched, of the systems that score by late interaction."""
+    chosen = explorer.most_different(config.explain.queries)
+    matched = {}
+    for system in systems:
+        if not system.explaining or not chosen:
+            continue
+        shown = explorer.tops[system.name]
+        tops = {q: [hit.doc_id for hit in shown.get(q, ())[: config.explain.documents]] for q in chosen}
+        if (words := matched_words(system.name, system.explaining, tops, explorer.texts)) is not None:
+            matched[system.name] = words
+    return replace(explorer, matched=matched)
 
 
 def _joined(runs: list[Run]) -> Run:
@@ -184,6 +202,8 @@ def _run_system(
         system.tokens += sum(int(run.provenance.get(what, 0)) for what in ("prompt_tokens", "new_tokens"))
         if store := pipeline.texts() or (data if data.has_documents else None):
             system.texts[part] = store
+            if config.explain.queries and (by := explaining(pipeline, store, data.search_texts)):
+                system.explaining[part] = by
         system.made.update(counts_of(run.provenance))
         top = run.top(DEPTH)
         named = [f"{prefix}{query_id}" for query_id in top]

@@ -29,6 +29,16 @@ class Runtime(BaseModel):
     indexes: str = "indexes"
 
 
+class Explain(BaseModel):
+    """What the report's page shows of matched words, where a pipeline scores by late interaction: the best `documents` of so
+    many `queries`, those on which the systems differ most. 0 queries: none, and no model is loaded for them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    queries: int = Field(default=50, ge=0, le=1000)
+    documents: int = Field(default=3, ge=1, le=10)
+
+
 class Config(BaseModel):
     """A whole experiment. `pipeline` is a list of stages, or a mapping of names to lists, to be compared."""
 
@@ -40,6 +50,7 @@ class Config(BaseModel):
     measures: str = ""
     #: The system that the others are tested against; the first by default.
     baseline: str | None = None
+    explain: Explain = Explain()
     runtime: Runtime = Runtime()
 
     @field_validator("pipeline", mode="before")
@@ -129,7 +140,7 @@ def _complaint(error: Any) -> str:
     if not place:
         return str(error["msg"].removeprefix("Value error, "))
     if error["type"] == "extra_forbidden":
-        model = Runtime if error["loc"][0] == "runtime" else Config
+        model = {"runtime": Runtime, "explain": Explain}.get(error["loc"][0], Config)
         return f"unknown key {place!r}: {suggest(str(error['loc'][-1]), model.model_fields)}"
     if error["type"] == "missing":
         return f"the key {place!r} is missing"

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..records import Qrels, Run, TextSource
 from .evaluation import Evaluation
+from .matched_words import MatchedWords
 from .measure import Measure
 
 #: Documents of a query that are shown, and queries at most: a page of more opens slowly.
@@ -40,6 +41,13 @@ class Explorer:
     relevant: Mapping[str, int]
     titles: Mapping[str, str] = field(default_factory=dict)
     left_out: int = 0
+    #: By run, what late interaction matched in its best documents.
+    matched: Mapping[str, MatchedWords] = field(default_factory=dict)
+
+    def most_different(self, count: int) -> tuple[str, ...]:
+        """So many of the queries: those on which the runs differ most, or of one run those that it does worst."""
+        table = np.array([self.values[query_id] for query_id in self.query_ids]).reshape(-1, len(self.runs))
+        return tuple(self.query_ids[i] for i in np.sort(np.argsort(-_spread(table), kind="stable")[:count]))
 
     def to_json(self) -> dict[str, Any]:
         """For the page's script: documents by number, so that an id is written once."""
@@ -58,11 +66,17 @@ class Explorer:
             }
             for query_id in self.query_ids
         ]
+        matched = [self.matched.get(run) for run in self.runs]
+        for query in queries:
+            rows = [own.documents.get(query["id"], {}) if own else {} for own in matched]
+            if any(rows):
+                query["matched"] = [{number[doc_id]: parts for doc_id, parts in row.items()} for row in rows]
         return {
             "measure": self.measure,
             "runs": list(self.runs),
             "documents": [[doc_id, self.titles.get(doc_id, "")] for doc_id in ids],
             "queries": queries,
+            "notes": [list(own.notes) if own else [] for own in matched],
         }
 
 
@@ -81,8 +95,7 @@ def make_explorer(
     """
     first = evaluations[0]
     table = np.column_stack([evaluation[measure] for evaluation in evaluations])
-    spread = np.ptp(table, axis=1) if table.shape[1] > 1 else -table[:, 0]
-    chosen = np.sort(np.argsort(-spread, kind="stable")[:limit])
+    chosen = np.sort(np.argsort(-_spread(table), kind="stable")[:limit])
     query_ids = tuple(first.query_ids[i] for i in chosen)
     shown = {
         name: {query_id: _shown(run, query_id, qrels) for query_id in query_ids if query_id in run}
@@ -100,6 +113,12 @@ def make_explorer(
         titles=_titles(shown, documents or {}, qrels),
         left_out=len(first) - len(query_ids),
     )
+
+
+def _spread(table: np.ndarray) -> np.ndarray:
+    """(queries,) how much runs differ, of their values (queries, runs); of one run how bad it is."""
+    spread: np.ndarray = np.ptp(table, axis=1) if table.shape[1] > 1 else -table[:, 0]
+    return spread
 
 
 def _part(query_id: str, qrels: Mapping[str, Qrels]) -> tuple[str, str]:

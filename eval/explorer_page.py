@@ -16,6 +16,11 @@ def explorer_parts(explorer: Explorer, baseline: str | None = None) -> list[str]
     shown = f"{explorer.measure} by query; a query opens to its best documents"
     if explorer.left_out:
         shown += f"; {explorer.left_out} more queries, on which the runs differ least, are not on this page"
+    if explained := {query for own in explorer.matched.values() for query in own.documents}:
+        shown += (
+            f"; of {len(explained)} queries the words are coloured that late interaction matched in the best documents "
+            "(arrow keys go from word to word)"
+        )
     columns = [("query", "query"), ("first", explorer.runs[left])]
     columns += [("second", explorer.runs[right]), ("difference", "difference")] if several else []
     head = "".join(

@@ -19,6 +19,28 @@ const keys = {
   difference: query => query.values[+second.value] - query.values[+first.value],
 };
 
+// The matched words of a document: buttons with what they add as a tooltip; one is in the tab order, arrow keys go on.
+function excerpt(pieces) {
+  const line = el("p", { class: "matched" });
+  for (const piece of pieces) {
+    if (typeof piece === "string") line.append(piece);
+    else line.append(el("button", { type: "button", class: `match m${piece[1]}`, tabindex: -1 }, piece[0],
+      el("span", { role: "tooltip" }, piece[2])));
+  }
+  const words = [...line.querySelectorAll("button")];
+  if (words.length) words[0].tabIndex = 0;
+  line.addEventListener("keydown", event => {
+    const at = words.indexOf(document.activeElement), step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (event.key === "Escape") words[at].blur();
+    if (!step || !words[at + step]) return;
+    event.preventDefault();
+    words[at].tabIndex = -1;
+    words[at + step].tabIndex = 0;
+    words[at + step].focus();
+  });
+  return line;
+}
+
 function side(query, run) {
   const list = el("ol");
   query.tops[run].forEach(([number, score, label], place) => {
@@ -28,11 +50,14 @@ function side(query, run) {
       el("span", { class: "meta" }, el("span", {}, `${place + 1}`), el("strong", {}, id), el("span", {}, judged), el("span", {}, `${score}`)));
     const elsewhere = single ? -1 : query.tops[run === +first.value ? +second.value : +first.value].findIndex(row => row[0] === number);
     if (!single && run === +second.value) item.firstChild.append(el("span", {}, elsewhere < 0 ? "new" : `was ${elsewhere + 1}`));
-    if (title) item.append(title);
+    const matched = query.matched && query.matched[run][number];
+    if (matched) item.append(excerpt(matched[0]), ...matched[1].map(note => el("span", { class: "tag" }, note)));
+    else if (title) item.append(title);
     list.append(item);
   });
   const value = query.values[run].toFixed(4);
   return el("section", {}, el("h3", {}, `${data.runs[run]}: ${data.measure} ${value}`),
+    ...(query.matched && Object.keys(query.matched[run]).length ? data.notes[run].map(note => el("p", { class: "tag" }, note)) : []),
     query.tops[run].length ? list : el("p", {}, "no results: counts as 0"));
 }
 

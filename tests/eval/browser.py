@@ -29,6 +29,7 @@ _OPTIONS = [
     "--remote-debugging-pipe",
 ]
 _KEYS = {"Tab": ("Tab", 9, ""), "Enter": ("Enter", 13, "\r"), "Space": ("Space", 32, " ")}
+_KEYS |= {"ArrowRight": ("ArrowRight", 39, ""), "Escape": ("Escape", 27, "")}
 
 
 class Browser:
@@ -94,6 +95,10 @@ class Browser:
         self._call("Page.navigate", url=f"file://{path.resolve()}")
         while not any(m["method"] == "Page.loadEventFired" for m in self.messages):
             self._next()
+
+    def prefer(self, scheme: str) -> None:
+        """What pages are told that the reader prefers: light or dark."""
+        self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def run(self, script: str) -> object:
         """The value of a JavaScript expression."""

@@ -98,7 +98,7 @@ def test_contributions_sum_to_the_exact_index_s_score(world, name, model, option
         assert found.notes == ()
         inside = sum(m.contribution for m in found.matches if m.document.word_span)
         assert sum(word.contribution for word in found.words) == pytest.approx(inside)
-        assert sum(word.tokens for word in found.words) == sum(bool(m.document.word_span) for m in found.matches)
+        assert sum(len(word.asked) for word in found.words) == sum(bool(m.document.word_span) for m in found.matches)
         assert [word.strength for word in found.words] == sorted((w.strength for w in found.words), reverse=True)
         assert found.words[0].strength == 1 or all(w.strength == 0 for w in found.words)
         assert all(word.word == document.full_text[slice(*word.span)] for word in found.words)
@@ -223,7 +223,8 @@ def test_a_document_without_tokens_and_strengths():
         (),
         -4.0,
     )
-    assert [(w.word, w.contribution, w.tokens) for w in distances.words] == [("a", -2.0, 2), ("b", -3.0, 1)]
+    assert [(w.word, w.contribution) for w in distances.words] == [("a", -2.0), ("b", -3.0)]
+    assert [w.asked for w in distances.words] == [("q", "q"), ("q",)]
     assert [w.strength for w in distances.words] == [1.0, pytest.approx(1 / 6)]
     filled = tuple(TokenMatch(TokenText("[MASK]", "expansion"), 0.5, word[i % 2]) for i in range(6))
     assert "[MASK] × 6" in str(Explanation("q", document, "late", filled, 3.0))
