@@ -51,12 +51,15 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-class _Text(NamedTuple):
-    """What a text became: its vector (c,), its bag (w, d), and the ids (w,) of the words in it."""
+class EncodedText(NamedTuple):
+    """What a text became: its vector (c,), its bag (w, d), and the ids (w,) of the words in it; as it was `read`, and which
+    of the words there these are, `numbers` (w,)."""
 
     cls: np.ndarray
     bag: np.ndarray
     words: np.ndarray
+    read: WordedText
+    numbers: np.ndarray
 
 
 class ColberterEncoder:
@@ -244,8 +247,8 @@ class ColberterEncoder:
 
     def _encode(self, texts: list[str], side: str) -> BagVectors:
         cls_dim, dim = self.widths
-        nothing = _Text(np.zeros(cls_dim, np.float32), np.zeros((0, dim), np.float32), np.zeros(0, np.uint32))
-        found, cut = [nothing] * len(texts), 0
+        found: dict[int, EncodedText] = {}
+        cut = 0
         with progress(f"encoding {side} words", total=len(texts), unit="texts") as advance:
             for part in buffers(len(texts)):
                 read = self.tokenizer.read(texts[part], self.length(side))
@@ -256,11 +259,17 @@ class ColberterEncoder:
                         found[part.start + int(row)] = vectors
                     advance(len(rows))
         self._count_cut(cut, len(texts), side)
-        cls = np.array([text.cls for text in found], np.float32).reshape(len(found), cls_dim)
-        words = np.concatenate([nothing.words, *(text.words for text in found)])
-        return BagVectors(cls, MultiVector.of([text.bag for text in found], dim), words)
+        encoded = [found[row] for row in range(len(texts))]
+        cls = np.array([text.cls for text in encoded], np.float32).reshape(len(encoded), cls_dim)
+        words = np.concatenate([np.zeros(0, np.uint32), *(text.words for text in encoded)])
+        return BagVectors(cls, MultiVector.of([text.bag for text in encoded], dim), words)
 
-    def _forward(self, batch: list[WordedText], document: bool) -> Iterable[_Text]:
+    def encode_one(self, text: str, side: str) -> EncodedText:
+        """One text, a query or a document as `side` says, with what it was read as."""
+        [encoded] = self._forward(self.tokenizer.read([text], self.length(side)), side == "document")
+        return encoded
+
+    def _forward(self, batch: list[WordedText], document: bool) -> Iterable[EncodedText]:
         import torch
 
         columns = {
@@ -275,7 +284,7 @@ class ColberterEncoder:
         with torch.inference_mode():
             cls, bags, numbers = text_vectors(self.network, features, batch, document=document)
         for vector, bag, number, text in zip(cls.cpu().numpy(), bags, numbers, batch, strict=True):
-            found = _Text(vector, bag.cpu().numpy(), text.words[number])
+            found = EncodedText(vector, bag.cpu().numpy(), text.words[number], text, number)
             if not (np.isfinite(found.cls).all() and np.isfinite(found.bag).all()):
                 raise InputError(
                     f"the model {self.checkpoint.name} gives NaN or infinity: check its weights and dtype (float16 overflows)"

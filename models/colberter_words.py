@@ -23,12 +23,14 @@ TOKENS = "tokens"
 
 class WordedText(NamedTuple):
     """A tokenised text: token `ids`, the number in `words` (w,) uint32 of each token's word in `places` (t,) int64, -1 for
-    special tokens, and whether the text was `cut`. Words ascend and are distinct."""
+    special tokens, whether the text was `cut`, and the characters `spans` (w, 2) of each word where it stands first. Words
+    ascend and are distinct."""
 
     ids: list[int]
     places: np.ndarray
     words: np.ndarray
     cut: bool
+    spans: np.ndarray
 
 
 class BagTokenizer:
@@ -55,20 +57,21 @@ class BagTokenizer:
     def _worded(self, text: str, encoding: Any) -> WordedText:
         ids: list[int] = encoding.ids
         cut = bool(encoding.overflowing)
+        offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
         if self.words == TOKENS:
-            return WordedText(ids, np.arange(len(ids)), np.array(ids, np.uint32), cut)
+            return WordedText(ids, np.arange(len(ids)), np.array(ids, np.uint32), cut, offsets)
         words = self._pre_tokenizer.pre_tokenize_str(text)
         spans = np.array([span for _, span in words], np.int64).reshape(-1, 2)
         of_word = np.array([self._id(word) for word, _ in words], np.uint32)
-        offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
         last = offsets[:, 1] - 1
         number = np.searchsorted(spans[:, 0], last, side="right") - 1
         within = (offsets[:, 1] > offsets[:, 0]) & (number >= 0)
         within &= ~np.array([token in self._special for token in ids], bool)
         within[within] = last[within] < spans[number[within], 1]
         places = np.full(len(ids), -1, np.int64)
-        distinct, places[within] = np.unique(of_word[number[within]], return_inverse=True)
-        return WordedText(ids, places, distinct.astype(np.uint32), cut)
+        own = number[within]
+        distinct, first, places[within] = np.unique(of_word[own], return_index=True, return_inverse=True)
+        return WordedText(ids, places, distinct.astype(np.uint32), cut, spans[own[first]])
 
     def _id(self, word: str) -> int:
         return word_id(_stem(word.lower()) if self.words == "stem" else word.lower())

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import InputError, UsageError, suggest
+from ..explanation import Explanation
 from ..index.colberter_options import check_search
 from ..index.manifest import read_manifest
 from ..index.opening import find_kind
 from ..models.colberter import SETTINGS, ColberterEncoder
-from ..records import Query, Run
+from ..records import Document, Query, Run
 from ..registry import register
 from ..stage import Retriever
 from .filtered import Ids
@@ -102,6 +103,31 @@ class ColberterRetriever(Indexed, Retriever):
         found = self.opened.search(vectors, k, **self.filters, mode=self.mode, candidates=self.candidates)
         rankings = [(query.id, ids, scores) for query, (ids, scores) in zip(queries, found, strict=True)]
         return Run.from_rankings(rankings, name=self.label, score_kind=self.score_kind)
+
+    def explain_match(self, query: str, document: Document) -> Explanation:
+        """What the single vectors give to the score of `document`, and each word of `query`, and which word that matched.
+
+        The document's vectors are made anew; the index's own score of it, over vectors as they are stored, stands beside.
+        """
+        from ..models.colberter_explanation import explain_words
+
+        return explain_words(
+            self.encoder,
+            query,
+            document,
+            mode=self.mode,
+            stage=self.label,
+            stage_score=self._score_of(query, document.id),
+        )
+
+    def _score_of(self, query: str, doc_id: str) -> float | None:
+        """The index's own score of one document; None where it lacks it, or this search would not find it."""
+        allowed = self.filters.get("allow")
+        if not self.opened.texts.get_many([doc_id]) or (allowed is not None and doc_id not in allowed):
+            return None
+        vectors = self.query_vectors([Query("query", query)])
+        [(ids, scores)] = self.opened.search(vectors, 1, **(self.filters | {"allow": [doc_id]}), mode=self.mode)
+        return float(scores[0]) if len(ids) else None
 
     def retrieve(self, queries: list[Query], k: int) -> Run:
         check_search(self.mode, self.candidates)
