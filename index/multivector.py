@@ -19,11 +19,9 @@ from ..errors import InputError, SetupError, UsageError, suggest
 from ..records import Document, Ranking
 from ..registry import register
 from ..vectors import EncoderSpec, MultiVector
-from .best import sort_descending
 from .build import build_index
-from .filtering import selected_rows
 from .manifest import Manifest, Plan, check_index
-from .maxsim import SIMILARITIES, QuerySide, blocks, prepared, product, token_bias
+from .maxsim import SIMILARITIES, QuerySide, blocks, product, token_bias
 from .maxsim_kernel import exact_sum_of_best
 from .maxsim_stored import StoredQueries
 from .multivector_files import STORAGE, TokenShard, token_places
@@ -31,6 +29,7 @@ from .multivector_pooling import POOLINGS
 from .multivector_writer import LARGEST, RANKS, MultivectorWriter
 from .of_encoder import OfEncoder
 from .texts import TextStore
+from .token_search import best_of, checked_queries, findable_rows
 
 logger = logging.getLogger("cribble")
 
@@ -175,23 +174,12 @@ class MultivectorIndex(OfEncoder):
     # ---- what is searched -------------------------------------------------------------------------------------------
 
     def _checked(self, queries: MultiVector, k: int) -> MultiVector:
-        """The queries as they are multiplied, of unit length where scores are cosines."""
-        if k < 1:
-            raise UsageError(f"k is {k}, expected at least 1")
-        if len(queries) and queries.tokens.shape[1] != self.dim:
-            raise InputError(
-                f"{self.path}: query tokens have {queries.tokens.shape[1]} dimensions, the index {self.dim}: use its encoder"
-            )
-        return MultiVector(prepared(queries.tokens, self.similarity), queries.offsets)
+        return checked_queries(self.path, queries, k, self.dim, self.similarity)
 
     def _selection(
         self, allow: Collection[str] | None, deny: Collection[str] | None, where: str | None
     ) -> np.ndarray | None:
-        """The rows that may be found, ascending; None where these are all."""
-        mask = selected_rows(self.texts, allow=allow, deny=deny, where=where)
-        if mask is None:
-            return None if self._filled.all() else np.flatnonzero(self._filled)
-        return np.flatnonzero(mask & self._filled)
+        return findable_rows(self.texts, self._filled, allow, deny, where)
 
     def _exact(self, queries: MultiVector, k: int, selection: np.ndarray | None) -> list[Ranking]:
         """The exact best `k` among the rows of `selection`, of all where it is None."""
@@ -261,9 +249,7 @@ class MultivectorIndex(OfEncoder):
         values = self._exact_scores(query, rows)
         if self.mean:
             values /= len(query)
-        best_rows, best_scores = np.empty(min(k, len(rows)), np.int64), np.empty(min(k, len(rows)))
-        count = sort_descending(rows, values, self._ranks, best_rows, best_scores)
-        return Ranking(self.texts.kept_ids_at(best_rows[:count]), best_scores[:count])
+        return best_of(self.texts, self._ranks, rows, values, k)
 
     def _exact_scores(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Scores (m,) float64 of the documents in `rows` (m,), ascending, all with tokens, for one `query` (t, d)."""
@@ -327,7 +313,10 @@ class MultivectorIndex(OfEncoder):
                 for first, last in blocks(shard.offsets, tokens):
                     values, scales = shard.block(first, last)
                     yield _Part(
-                        int(self._starts[number]) + first, values, scales, shard.offsets[first : last + 1] - shard.offsets[first]
+                        int(self._starts[number]) + first,
+                        values,
+                        scales,
+                        shard.offsets[first : last + 1] - shard.offsets[first],
                     )
                 continue
             own = self._of_shard(rows, number)

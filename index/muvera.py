@@ -25,6 +25,7 @@ from .multivector import MultivectorIndex, batches, token_options, warn_of_empty
 from .muvera_encoding import FixedDimensional
 from .muvera_options import LEAST_CANDIDATES, STRUCTURES
 from .muvera_writer import MuveraWriter, structure_kind
+from .token_search import share_found
 
 logger = logging.getLogger("cribble")
 
@@ -173,9 +174,7 @@ class MuveraIndex(MultivectorIndex):
     def recall(self, queries: MultiVector, k: int, **parameters: Any) -> float:
         """The share of the exact best `k` documents that a search with these parameters finds, over all `queries`."""
         exact = self._exact(self._checked(queries, k), k, self._selection(None, None, None))
-        found = self.search(queries, k, **parameters)
-        both = sum(len(set(a.ids) & set(b.ids)) for a, b in zip(exact, found, strict=True))
-        return both / max(1, sum(len(a.ids) for a in exact))
+        return share_found(exact, self.search(queries, k, **parameters))
 
     def _proposed(
         self, values: np.ndarray, wanted: int, selection: np.ndarray | None, parameters: Mapping[str, Any]

@@ -1,0 +1,134 @@
+"""WARP's way of searching a PLAID index (Scheerer et al. 2025, arXiv 2501.17788): no token is decoded.
+
+For each query token only the document tokens of its `nprobe` best centroids are read. Such a match is the centroid's score
+and, for each byte of the packed residual, a number of a table that is made for the query: query times bucket weights. What
+a document lacks among these counts as the score of the centroid at which the best clusters have held t′ tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .compiling import compiled
+from .plaid_files import Postings
+from .plaid_parameters import Probing
+from .plaid_stages import candidates, probed
+from .plaid_tokens import PlaidTokens
+
+
+def estimated(
+    query: np.ndarray,
+    tokens: PlaidTokens,
+    postings: Postings,
+    probing: Probing,
+    findable: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The documents with tokens of the probed centroids for `query` (t, d), t >= 1: rows (m,) ascending and scores (m,)
+    float64. Where few may be found, these are all of them.
+    """
+    scores = tokens.centroid_scores(query)
+    cells, missing = selected(scores, len(query), postings.sizes, probing)
+    rows = candidates(cells, postings, len(tokens.filled), findable, 0)
+    slots, starts, terms = _by_centroid(cells, len(scores))
+    tables = byte_tables(query, tokens.codec.byte_weights)
+    out = np.empty(len(rows))
+    for shard, first, own in tokens.pieces(rows):
+        part = out[first : first + len(own)]
+        sum_of_matches(
+            shard.codes, shard.residuals, shard.offsets, own, scores, slots, starts, terms, tables, missing, part
+        )
+    return rows, out
+
+
+def selected(scores: np.ndarray, terms: int, sizes: np.ndarray, probing: Probing) -> tuple[np.ndarray, np.ndarray]:
+    """WARP_SELECT: the probed centroids (t, nprobe) of each query token, and the estimate (t,) float32 for what is missing.
+
+    `scores` (K, t or more) are the centroids', `sizes` (K,) their tokens. Where the best `bound` centroids hold fewer than
+    t′ tokens together the last of them is the estimate.
+    """
+    cells, values = probed(scores, terms, probing.nprobe)
+    held = np.cumsum(sizes[cells], axis=1, dtype=np.int64)
+    if held[:, -1].min() < probing.t_prime and probing.bound > probing.nprobe:
+        most, values = probed(scores, terms, probing.bound)
+        held = np.cumsum(sizes[most], axis=1, dtype=np.int64)
+    at = np.minimum((held < probing.t_prime).sum(axis=1), held.shape[1] - 1)
+    return cells, values[np.arange(terms), at]
+
+
+def byte_tables(query: np.ndarray, byte_weights: np.ndarray) -> np.ndarray:
+    """What each byte of a packed residual adds to a match: (t, bytes, 256) float32, of `query` (t, d) and the codec's
+    `byte_weights` (256, dimensions a byte).
+    """
+    each = byte_weights.shape[1]
+    padded = np.pad(query, ((0, 0), (0, -query.shape[1] % each)))
+    tables: np.ndarray = padded.reshape(len(query), -1, each) @ np.ascontiguousarray(byte_weights.T)
+    return tables
+
+
+def _by_centroid(cells: np.ndarray, centroids: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which query tokens probe a centroid: slots (K,) int32, 0 where none does; those of slot s are at
+    `terms[starts[s - 1]:starts[s]]`.
+    """
+    order = np.argsort(cells, axis=None, kind="stable")
+    found, first = np.unique(cells.ravel()[order], return_index=True)
+    slots = np.zeros(centroids, np.int32)
+    slots[found] = np.arange(1, len(found) + 1)
+    return slots, np.append(first, len(order)), order // cells.shape[1]
+
+
+@compiled
+def _residual_match(table: Any, packed: Any) -> float:
+    """The sum of the table's numbers for the bytes of a packed residual, in float32."""
+    one, two, three, four = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+    whole = len(packed) // 4 * 4
+    for p in range(0, whole, 4):
+        one += table[p, packed[p]]
+        two += table[p + 1, packed[p + 1]]
+        three += table[p + 2, packed[p + 2]]
+        four += table[p + 3, packed[p + 3]]
+    for p in range(whole, len(packed)):
+        one += table[p, packed[p]]
+    return (one + two) + (three + four)
+
+
+@compiled
+def sum_of_matches(
+    codes: Any,
+    residuals: Any,
+    offsets: Any,
+    rows: Any,
+    scores: Any,
+    slots: Any,
+    starts: Any,
+    terms: Any,
+    tables: Any,
+    missing: Any,
+    out: Any,
+) -> None:
+    """Write into `out` (m,) float64 the sum over query tokens of their best match in each document `rows` (m,) of a shard,
+    or of what is `missing` (t,); `slots`, `starts` and `terms` are as of `_by_centroid`, `tables` as of `byte_tables`.
+    """
+    longest = 1
+    for row in rows:
+        longest = max(longest, offsets[row + 1] - offsets[row])
+    places = np.empty(longest, np.int64)
+    best = np.empty(len(missing), np.float32)
+    for i in range(len(rows)):
+        count = 0
+        for place in range(offsets[rows[i]], offsets[rows[i] + 1]):
+            places[count] = place  # without a branch, which could not be foreseen
+            count += slots[codes[place]] > 0
+        best[:] = -np.inf
+        for found in range(count):
+            place = places[found]
+            slot = slots[codes[place]]
+            for s in range(starts[slot - 1], starts[slot]):
+                j = terms[s]
+                value = scores[codes[place], j] + _residual_match(tables[j], residuals[place])
+                best[j] = max(best[j], np.float32(value))
+        total = 0.0
+        for j in range(len(best)):
+            total += best[j] if best[j] > -np.inf else missing[j]
+        out[i] = total
