@@ -1,6 +1,7 @@
 """What a command would do, without doing it: `--dry-run`.
 
-Rates are what docs/benchmarks.md measured with MiniLM on one CPU core; they say minutes or hours, not more.
+Rates are what docs/benchmarks.md measured with MiniLM on one CPU core; they say minutes or hours, not more. Those of late
+interaction and of learned sparse vectors are told by builds of a few documents (estimate_builds.py).
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from .configs.schema import Config
 from .corpora import load_dataset
 from .corpora.dataset import Dataset
 from .envelope import Answer, Table
+from .estimate_builds import ENCODED, build_estimate
 from .eval import parse_measures
 from .records import Run, TextSource
-from .registry import entries, make
+from .registry import entries, find, make
 from .rerankers.candidates import with_texts
 from .rerankers.llm import LLMReranker
 from .stage import Stage
@@ -28,13 +30,16 @@ _DENSE_BYTES = 384 * 4
 
 def index_estimate(data: Dataset, retriever: str, options: dict[str, Any]) -> Answer:
     """Documents, bytes and seconds of building an index."""
-    results = _indexing(data, retriever) | {"options": options}
-    return Answer(results, [_table([results])])
+    results = _indexing(data, retriever, options) | {"options": options}
+    notes = [str(results["note"])] if "note" in results else []
+    return Answer(results, [_table([results], notes)])
 
 
-def _indexing(data: Dataset, retriever: str) -> dict[str, Any]:
+def _indexing(data: Dataset, retriever: str, options: dict[str, Any]) -> dict[str, Any]:
     documents = data.num_documents
     row: dict[str, Any] = {"step": f"index {retriever}", "documents": documents}
+    if retriever in ENCODED:
+        row |= build_estimate(data, find("retrievers", retriever), options)
     if documents is not None and retriever in _RATES:
         row["seconds"] = round(documents / _RATES[retriever], 1)
         if retriever == "dense":
@@ -73,7 +78,8 @@ def _reranking(label: str, depth: int | None, lengths: list[int]) -> dict[str, A
 
 
 def config_estimate(config: Config) -> Answer:
-    """The steps of an experiment; every name, option and measure is checked, and nothing is built or loaded."""
+    """The steps of an experiment; every name, option and measure is checked, and nothing is built or loaded but what
+    tells the costs of late and sparse indexes."""
     data = load_dataset(config.dataset)
     for stages in config.pipeline.values():
         check_stages(stages)
@@ -85,7 +91,7 @@ def config_estimate(config: Config) -> Answer:
             for row in _steps(stages, part):
                 steps[f"{part.id} {row['step']}"] = {"dataset": part.id} | row
     results = {"systems": list(config.pipeline), "measures": measures, "steps": list(steps.values())}
-    table = _table(list(steps.values()))
+    table = _table(list(steps.values()), list(dict.fromkeys(row["note"] for row in steps.values() if "note" in row)))
     return Answer(results, [table], [f"systems: {', '.join(config.pipeline)}", f"measures: {' '.join(measures)}"])
 
 
@@ -98,14 +104,20 @@ def _steps(stages: list[dict[str, Any]], data: Dataset) -> list[dict[str, Any]]:
             rows += _steps([part] if isinstance(part, dict) else part, data)
         if reranker := stage.get("reranker"):
             rows += _steps([{"use": "given"}, *([reranker] if isinstance(reranker, dict) else reranker)], data)
-        if stage["use"] in ("bm25", "dense"):
-            rows.append(_indexing(data, stage["use"]))
+        if stage["use"] in ("bm25", "dense", *ENCODED) and not isinstance(stage.get("index"), str):
+            rows.append(_indexing(data, stage["use"], _building(stage)))
         candidates = stage.get("k", 1000) if "depth" not in stage else candidates
         if stage["use"] in entries("rerankers"):
             depth = int(stage.get("depth", 100))
             n = min(candidates or depth, depth)
             rows.append(_reranking(stage["use"], depth, [n] * len(data.queries)) | _calls(stage, n))
     return rows
+
+
+def _building(stage: dict[str, Any]) -> dict[str, Any]:
+    """The options of the build of the index that a stage needs."""
+    shared = find("retrievers", stage["use"]).shared_options
+    return {name: stage[name] for name in shared if stage.get(name) is not None} | (stage.get("index") or {})
 
 
 def _calls(stage: dict[str, Any], n: int) -> dict[str, Any]:
@@ -115,11 +127,13 @@ def _calls(stage: dict[str, Any], n: int) -> dict[str, Any]:
     return {"calls": planned[0], "depth": planned[1]} if planned else {}
 
 
-_ROUGH = "seconds are rough: MiniLM on one CPU core, see docs/benchmarks.md"
+_ROUGH = (
+    "seconds are rough: MiniLM on one CPU core, see docs/benchmarks.md; of late and sparse by a sample, on this machine"
+)
 
 
 def _table(rows: list[dict[str, Any]], notes: Sequence[str] = ()) -> Table:
-    columns = list(dict.fromkeys(name for row in rows for name in row if name != "options"))
+    columns = list(dict.fromkeys(name for row in rows for name in row if name not in ("options", "note")))
     cells = [[_cell(row.get(name)) for name in columns] for row in rows]
     return Table(columns, cells, notes=[*notes, _ROUGH])
 

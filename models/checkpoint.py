@@ -82,6 +82,25 @@ def find_folder(
     return folder
 
 
+def is_at_hand(model: str | os.PathLike[str] | None) -> bool:
+    """Whether the files of `model` are on this machine: the embedded one, a local folder, or in the Hub's cache."""
+    if model is None:
+        return _package_folder() is not None
+    name = os.fspath(model)
+    if Path(name).expanduser().is_dir() or (
+        name in (EMBEDDED_NAME, EMBEDDED_NAME.partition("/")[2]) and _package_folder()
+    ):
+        return True
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = (try_to_load_from_cache(name, file) for file in ("config.json", "modules.json"))
+        return any(isinstance(path, str) for path in found)
+    except HFValidationError:
+        return False
+
+
 def _local_folder(name: str, revision: str | None) -> Path | None:
     """The folder that `name` is, resolved; None where it can only be a Hub name."""
     folder = Path(name).expanduser()

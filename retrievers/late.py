@@ -19,6 +19,7 @@ from ..registry import register
 from ..stage import Retriever
 from .filtered import Ids
 from .indexed import Indexed
+from .own_scores import own_score
 from .recorded import build_encoded, require_folder
 
 if TYPE_CHECKING:
@@ -73,6 +74,13 @@ class LateRetriever(Indexed, Retriever):
     shared_options: ClassVar[tuple[str, ...]] = ("model", "device")
 
     @classmethod
+    def encoder_of(cls, options: dict[str, Any]) -> TokenEncoder:
+        """The encoder that the options of a build name, which are taken out of them."""
+        names = (*cls.shared_options, *TOKEN_ENCODING)
+        encoding = {name: value for name in names if (value := options.pop(name, None)) is not None}
+        return make_token_encoder(encoding.pop("model", None), **encoding)
+
+    @classmethod
     def build_index(cls, dataset: Dataset, path: str | Path, *, overwrite: bool, options: dict[str, Any]) -> None:
         kind = options.pop("kind", "multivector-exact")
         if kind not in KINDS:
@@ -80,9 +88,7 @@ class LateRetriever(Indexed, Retriever):
         for name in options:
             if any(name in own for own, _ in KINDS.values()) and name not in KINDS[kind][0]:
                 raise UsageError(f"{kind} index has no option {name!r}: leave it out")
-        names = (*cls.shared_options, *TOKEN_ENCODING)
-        encoding = {name: value for name in names if (value := options.pop(name, None)) is not None}
-        encoder = make_token_encoder(encoding.pop("model", None), **encoding)
+        encoder = cls.encoder_of(options)
         given = {name: value for name, value in options.items() if value is not None}
         build_encoded(find_kind(kind), dataset, path, encoder, given, overwrite=overwrite)
 
@@ -135,19 +141,9 @@ class LateRetriever(Indexed, Retriever):
             stage=self.label,
             similarity=options.get("similarity", "cosine"),
             mean=bool(options.get("mean", False)),
-            stage_score=self._score_of(query, document.id),
+            stage_score=own_score(self, query, document.id, self.parameters),
             notes=_losses(self.opened.manifest.kind, options),
         )
-
-    def _score_of(self, query: str, doc_id: str) -> float | None:
-        """The index's own score of one document; None where it lacks it, or this search would not find it."""
-        allowed = self.filters.get("allow")
-        if not self.opened.texts.get_many([doc_id]) or (allowed is not None and doc_id not in allowed):
-            return None
-        asked = [Query("query", query)]
-        vectors = self.query_vectors(asked)
-        [(ids, scores)] = self.opened.search(vectors, 1, **(self.filters | self.parameters | {"allow": [doc_id]}))
-        return float(scores[0]) if len(ids) else None
 
     def retrieve(self, queries: list[Query], k: int) -> Run:
         self.check_filters()

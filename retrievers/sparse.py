@@ -101,6 +101,18 @@ class SparseRetriever(Indexed, Retriever):
             raise UsageError("sparse: query_model has no effect with query_vectors: leave one of them out")
 
     @classmethod
+    def encoder_of(cls, options: dict[str, Any], engine: str = "inverted") -> SparseEncoder:
+        """The encoder that the options of a build name, which are taken out of them; of whole weights where `engine` has no
+        others."""
+        names = (*cls.shared_options, *SPARSE_ENCODING)
+        encoding = {name: options.pop(name) for name in names if options.get(name) is not None}
+        encoder = make_sparse_encoder(**encoding)
+        if engine in _WHOLE and encoder.settings.quantise is None:
+            rule = encoder.card.settings.quantise or _WHOLE[engine]
+            encoder = make_sparse_encoder(**encoding | {"quantise": rule})
+        return encoder
+
+    @classmethod
     def build_index(cls, dataset: Dataset, path: str | Path, *, overwrite: bool, options: dict[str, Any]) -> None:
         engine = options.pop("engine", "inverted")
         if engine not in ENGINES:
@@ -110,13 +122,7 @@ class SparseRetriever(Indexed, Retriever):
             if any(name in others for _, others in ENGINES.values()) and name not in own:
                 raise UsageError(f"sparse index: the engine {engine} has no option {name!r}: leave it out")
         index = find_kind(kind)
-        encoding = {
-            name: options.pop(name) for name in (*cls.shared_options, *SPARSE_ENCODING) if options.get(name) is not None
-        }
-        encoder = make_sparse_encoder(**encoding)
-        if engine in _WHOLE and encoder.settings.quantise is None:
-            rule = encoder.card.settings.quantise or _WHOLE[engine]
-            encoder = make_sparse_encoder(**encoding | {"quantise": rule})
+        encoder = cls.encoder_of(options, engine)
         given = {name: value for name, value in options.items() if value is not None}
         build_encoded(index, dataset, path, encoder, given, overwrite=overwrite)
 
