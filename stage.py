@@ -119,7 +119,7 @@ class Stage:
     def explain_match(self, query: str, document: Document) -> Explanation:
         """What each token of `query` gives to the score of `document`. A stage whose score is such a sum implements it."""
         raise UsageError(
-            f"{self.label} has no token vectors whose matches could be shown: late interaction (late, maxsim) has"
+            f"{self.label} has no token vectors whose matches could be shown: late interaction (late, colberter, maxsim) has"
         )
 
     def traced(self, query: Query, doc_id: str, run: Run | None, context: Context, traces: list[Trace]) -> Run:

@@ -26,7 +26,7 @@ def explaining_stage(pipeline: Stage) -> Stage:
     if not stages:
         raise UsageError(
             f"--explain shows which token vectors matched, and {pipeline.label} has none: it takes an index of the late "
-            "retriever (cribble index DATASET --retriever late --out DIR), or a config with late or maxsim in its pipeline"
+            "retriever (cribble index DATASET --retriever late --out DIR), or a config with late, colberter or maxsim in its pipeline"
         )
     return stages[-1]
 

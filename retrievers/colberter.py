@@ -19,6 +19,7 @@ from ..registry import register
 from ..stage import Retriever
 from .filtered import Ids
 from .indexed import Indexed
+from .own_scores import own_score
 from .recorded import build_encoded, require_folder
 
 if TYPE_CHECKING:
@@ -117,17 +118,8 @@ class ColberterRetriever(Indexed, Retriever):
             document,
             mode=self.mode,
             stage=self.label,
-            stage_score=self._score_of(query, document.id),
+            stage_score=own_score(self, query, document.id, {"mode": self.mode}),
         )
-
-    def _score_of(self, query: str, doc_id: str) -> float | None:
-        """The index's own score of one document; None where it lacks it, or this search would not find it."""
-        allowed = self.filters.get("allow")
-        if not self.opened.texts.get_many([doc_id]) or (allowed is not None and doc_id not in allowed):
-            return None
-        vectors = self.query_vectors([Query("query", query)])
-        [(ids, scores)] = self.opened.search(vectors, 1, **(self.filters | {"allow": [doc_id]}), mode=self.mode)
-        return float(scores[0]) if len(ids) else None
 
     def retrieve(self, queries: list[Query], k: int) -> Run:
         check_search(self.mode, self.candidates)

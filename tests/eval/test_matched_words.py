@@ -184,8 +184,10 @@ def test_words_by_keys_in_light_and_dark_and_on_a_phone(report, tmp_path):
             told = browser.run("document.activeElement.querySelector('[role=tooltip]').textContent")
             assert told.startswith("adds ")
             assert told.endswith(f": {first}")
+            place = "document.activeElement.querySelector('[role=tooltip]').getBoundingClientRect()"
             for _ in range(words[0] + 2):
                 browser.press("ArrowRight")
+                assert browser.run(f"{place}.left >= 0 && {place}.right <= innerWidth && {place}.height > 0")
             last = "[...document.querySelector('.matched').querySelectorAll('.match')].pop() === document.activeElement"
             assert browser.run(last)
             browser.press("Tab")  # one stop a document
