@@ -140,7 +140,8 @@ def _complaint(error: Any) -> str:
     if not place:
         return str(error["msg"].removeprefix("Value error, "))
     if error["type"] == "extra_forbidden":
-        model = {"runtime": Runtime, "explain": Explain}.get(error["loc"][0], Config)
+        parts: dict[str, type[BaseModel]] = {"runtime": Runtime, "explain": Explain}
+        model = parts.get(error["loc"][0], Config)
         return f"unknown key {place!r}: {suggest(str(error['loc'][-1]), model.model_fields)}"
     if error["type"] == "missing":
         return f"the key {place!r} is missing"

@@ -53,7 +53,7 @@ class Explorer:
         """For the page's script: documents by number, so that an id is written once."""
         ids = list(dict.fromkeys(shown.doc_id for rows in self.tops.values() for row in rows.values() for shown in row))
         number = {doc_id: i for i, doc_id in enumerate(ids)}
-        queries = [
+        queries: list[dict[str, Any]] = [
             {
                 "id": query_id,
                 "text": self.texts.get(query_id, ""),
@@ -67,8 +67,8 @@ class Explorer:
             for query_id in self.query_ids
         ]
         matched = [self.matched.get(run) for run in self.runs]
-        for query in queries:
-            rows = [own.documents.get(query["id"], {}) if own else {} for own in matched]
+        for query, query_id in zip(queries, self.query_ids, strict=True):
+            rows = [own.documents.get(query_id, {}) if own else {} for own in matched]
             if any(rows):
                 query["matched"] = [{number[doc_id]: parts for doc_id, parts in row.items()} for row in rows]
         return {
