@@ -123,7 +123,7 @@ def _of_parts(builder: Any, row: Any, scale: Any) -> list[Any]:
 
 
 def _best(values: Callable[[Any, Any, Any], list[Any]], scaled: bool) -> Any:
-    """The intrinsic (products, pitch, rows, scales, out): write the greatest of `rows` >= 1 rows, column by column, to `out`.
+    """The intrinsic (products, pitch, rows, scales, out): raise the numbers at `out` to the greatest of `rows` >= 1 rows.
 
     `values` makes columns of the 32 numbers of a row, which lie `pitch` bytes apart, and of its scale.
     """
@@ -164,7 +164,8 @@ def _best(values: Callable[[Any, Any, Any], list[Any]], scaled: bool) -> Any:
             builder.position_at_end(after)
             for group, pair in enumerate(zip(*tops, strict=True)):
                 top = _greater(builder, *pair)
-                builder.store(top, at(builder, out, number(4 * GROUP * group), top.type), align=4)
+                place = at(builder, out, number(4 * GROUP * group), top.type)
+                builder.store(_greater(builder, top, builder.load(place, align=4)), place, align=4)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 5), generate

@@ -36,8 +36,8 @@ from .maxsim_rows import GROUP
 from .maxsim_tile import FOURS, ROWS
 from .multivector_files import read
 
-#: Bytes of a block's products, which should stay in a core's first cache or come from the second.
-_PRODUCT_BYTES = 16 << 10
+#: Tiles whose products are held at a time, in a core's first cache.
+_TILES = 2
 
 #: The numpy type in which tokens of a storage come.
 _STORAGE = {"uint16": "bfloat16", "float16": "float16", "int8": "int8"}
@@ -114,7 +114,9 @@ def _checked(queries: MultiVector, numbers: np.ndarray, offsets: np.ndarray, sca
             f"maxsim_stored: scales are {scales.dtype} {scales.shape}, expected float32 {numbers.shape[:1]}: one a token"
         )
     if len(offsets) < 1 or offsets[0] < 0 or offsets[-1] > len(numbers) or (np.diff(offsets) < 0).any():
-        raise InputError(f"maxsim_stored: offsets have to ascend from 0 or more to at most {len(numbers)}, the tokens given")
+        raise InputError(
+            f"maxsim_stored: offsets have to ascend from 0 or more to at most {len(numbers)}, the tokens given"
+        )
     return storage
 
 
@@ -194,8 +196,7 @@ class StoredQueries:
             how = kernel.AMX_INT8
         places = numbers.ctypes.data | numbers.strides[0] | dim * numbers.itemsize
         rows = AMX_ROWS if amx else ROWS
-        staged = aligned((2 * rows, self.steps * (STEP_BYTES if amx else 4)), np.uint8)
-        held = max(int(np.diff(offsets).max(initial=0)), _PRODUCT_BYTES // (4 * width))
+        staged = aligned((rows, self.steps * (STEP_BYTES if amx else 4)), np.uint8)
         shapes = tile_shapes()
         kernel.score_stored(
             how,
@@ -212,7 +213,7 @@ class StoredQueries:
             self.sums.ctypes.data,
             shapes.ctypes.data,
             staged,
-            aligned((held + rows, width), np.float32),
+            aligned((_TILES * rows, width), np.float32),
             self.scales,
             self.starts,
             LEAST["dot"] * np.diff(self.starts).astype(np.float64),

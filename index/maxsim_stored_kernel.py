@@ -78,6 +78,20 @@ def _multiplied(
 
 
 @compiled
+def _raised(how: int, products: int, width: int, rows: int, scales: Any, since: int, best: int) -> None:
+    """Raise the numbers at `best` to the greatest of `rows` rows of products, of tokens from `since` on."""
+    for column in range(0, width, WIDE):
+        if how in (INT8, AMX_INT8):
+            own = scales.ctypes.data + 4 * since
+            best_of_parts(products + 4 * column, 4 * width, rows, own, best + 2 * column)
+        elif len(scales):
+            own = scales.ctypes.data + 4 * since
+            best_of_scaled_rows(products + 4 * column, 4 * width, rows, own, best + 4 * column)
+        else:
+            best_of_rows(products + 4 * column, 4 * width, rows, 0, best + 4 * column)
+
+
+@compiled
 def score_stored(
     how: int,
     kind: int,
@@ -102,64 +116,43 @@ def score_stored(
 ) -> None:
     """Write into `out[q, first + i]` the MaxSim of query q and document i, whose tokens are rows at the address `numbers`.
 
-    Rows are made `kind` in `staged` (rows of two tiles, bytes), unless they are read where they are (`direct`), and multiplied
-    as `how` says with `factors` into `products` (rows of a block of documents, columns). `starts` (n + 1,) and
+    Rows are made `kind` in `staged` (rows of a tile, bytes), unless they are read where they are (`direct`), and multiplied
+    as `how` says with `factors` into `products` (rows of some tiles, columns). `starts` (n + 1,) and
     `query_starts` (b + 1,) say where texts begin; `scales` (T,) are those of tokens, or empty; `finest` (t,) is what the
     best match of each query token is multiplied with. A document without tokens gets `least[q]`. Sums are float64.
     """
-    amx = how == AMX_BFLOAT16 or how == AMX_INT8
+    amx = how in (AMX_BFLOAT16, AMX_INT8)
     tile = AMX_ROWS if amx else ROWS
-    width = products.shape[1]
-    room = len(products) - tile
-    ahead, fetched = tile if direct else 2 * tile, tile * number_bytes
-    to, pitch = staged.ctypes.data, staged.shape[1]
+    held, width = products.shape
+    fetched = tile * number_bytes
+    to, pitch, made = staged.ctypes.data, staged.shape[1], products.ctypes.data
     if amx:
         begin_amx(shapes)
     best = np.empty(width, np.float32)
     document, documents = 0, len(starts) - 1
-    while document < documents:
-        begin, last = starts[document], document + 1
-        while last < documents and starts[last + 1] - begin <= room:
-            last += 1
-        end = starts[last]
-        if not direct:
-            _staged(kind, numbers + begin * number_bytes, number_bytes, min(tile, end - begin), dim, to, pitch)
+    for begin in range(starts[0], starts[documents] + 1, held):
+        end = min(begin + held, starts[documents])
         for row in range(begin, end, tile):
-            target = products.ctypes.data + 4 * width * (row - begin)
-            coming = numbers + (row + ahead) * number_bytes
-            if direct and row + tile <= end:
-                tokens = numbers + row * number_bytes
-                _multiplied(how, tokens, number_bytes, factors, steps, parts, width, sums, coming, fetched, target)
-                continue
-            turn = (row - begin) // tile % 2
-            own, other = to + turn * tile * pitch, to + (1 - turn) * tile * pitch
-            if direct:
-                _staged(kind, numbers + row * number_bytes, number_bytes, end - row, dim, own, pitch)
-            elif row + tile < end:  # the next rows, as those just written are slow to be read
-                following = numbers + (row + tile) * number_bytes
-                _staged(kind, following, number_bytes, min(tile, end - row - tile), dim, other, pitch)
-            _multiplied(how, own, pitch, factors, steps, parts, width, sums, coming, fetched, target)
-        for i in range(document, last):
-            size = starts[i + 1] - starts[i]
-            if size == 0:
-                for q in range(len(least)):
-                    out[q, first + i] = least[q]
-                continue
-            own = products.ctypes.data + 4 * width * (starts[i] - begin)
-            for column in range(0, width, WIDE):
-                if how == INT8 or how == AMX_INT8:
-                    scale = scales.ctypes.data + 4 * starts[i]
-                    best_of_parts(own + 4 * column, 4 * width, size, scale, best.ctypes.data + 2 * column)
-                elif len(scales):
-                    scale = scales.ctypes.data + 4 * starts[i]
-                    best_of_scaled_rows(own + 4 * column, 4 * width, size, scale, best.ctypes.data + 4 * column)
-                else:
-                    best_of_rows(own + 4 * column, 4 * width, size, 0, best.ctypes.data + 4 * column)
+            count, own, own_bytes = min(tile, end - row), numbers + row * number_bytes, number_bytes
+            coming, target = own + fetched, made + 4 * width * (row - begin)
+            if not direct or count < tile:
+                _staged(kind, own, number_bytes, count, dim, to, pitch)
+                own, own_bytes = to, pitch
+            _multiplied(how, own, own_bytes, factors, steps, parts, width, sums, coming, fetched, target)
+        while document < documents:
+            start, stop = starts[document], starts[document + 1]
+            if start >= begin:
+                best[:] = -np.inf
+            since, until = max(start, begin), min(stop, end)
+            if since < until:
+                _raised(how, made + 4 * width * (since - begin), width, until - since, scales, since, best.ctypes.data)
+            if stop > end:
+                break
             for q in range(len(query_starts) - 1):
                 total = 0.0
                 for j in range(query_starts[q], query_starts[q + 1]):
                     total += np.float64(best[j]) * np.float64(finest[j])
-                out[q, first + i] = total
-        document = last
+                out[q, first + document] = total if start < stop else least[q]
+            document += 1
     if amx:
         end_amx()
