@@ -14,7 +14,8 @@ from functools import cached_property
 import numpy as np
 
 from ..errors import InputError, UsageError
-from .residual_loops import decode_tokens, encode_residuals
+from .residual_decoding import decode_tokens
+from .residual_loops import encode_residuals
 from .token_clusters import NearestCentroids
 
 BITS = (1, 2, 4, 8)

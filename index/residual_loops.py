@@ -1,4 +1,4 @@
-"""Compiled: packing residuals of tokens, and tokens from packed residuals."""
+"""Compiled: packing residuals of tokens."""
 
 from __future__ import annotations
 
@@ -42,20 +42,3 @@ def encode_residuals(tokens: Any, codes: Any, centroids: Any, cutoffs: Any, bits
             for bit in range(bits):
                 byte |= ((found[i] >> bit) & 1) << (first - bit)
             out[t, i // per_byte] |= np.uint8(byte)
-
-
-@compiled
-def decode_tokens(codes: Any, residuals: Any, centroids: Any, byte_weights: Any, out: Any) -> None:
-    """Write centroid and weights, added and divided by their length, into `out` (T, d) float32."""
-    dim = centroids.shape[1]
-    per_byte = byte_weights.shape[1]
-    for t in range(len(codes)):
-        code = codes[t]
-        total = 0.0
-        for i in range(dim):
-            value = centroids[code, i] + byte_weights[residuals[t, i // per_byte], i % per_byte]
-            out[t, i] = value
-            total += np.float64(value) * np.float64(value)
-        factor = np.float32(1 / np.sqrt(total)) if total > 0 else np.float32(0)
-        for i in range(dim):
-            out[t, i] *= factor
