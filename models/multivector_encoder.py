@@ -2,7 +2,7 @@
 
 Loaded through sentence-transformers' MultiVectorEncoder, in the formats that the Hub has: Stanford's (`HF_ColBERT`,
 `artifact.metadata`), PyLate's, sentence-transformers' own, transformers' retrievers of page images (ColPali and its kin), and
-XTR's (see `xtr_checkpoint`).
+two that say nothing to it (see `xtr_checkpoint`, `margin_mse_colbert`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from .checkpoint import Checkpoint, find_checkpoint
 from .encoder_settings import read_object
 from .image_documents import image_batches, image_of
 from .loading import load_model
+from .margin_mse_colbert import is_margin_mse, load_margin_mse, with_masks
 from .multivector_card import MultiVectorCard, find_card
 from .multivector_settings import (
     SETTINGS,
     MultiVectorSettings,
     adapted,
+    appended_masks,
     given_settings,
     own_settings,
     renders_queries_only,
@@ -111,6 +113,8 @@ class MultiVectorEncoder:
         dtype = check_dtype(self.dtype, device)
         if is_xtr(self.checkpoint.folder):
             return load_xtr(self.checkpoint, device=device, dtype=dtype)
+        if is_margin_mse(self.checkpoint.folder):
+            return load_margin_mse(self.checkpoint, device=device, dtype=dtype)
         return load_model(
             "MultiVectorEncoder",
             self.checkpoint,
@@ -143,7 +147,7 @@ class MultiVectorEncoder:
     def _network(self, *, expanding: bool) -> Network:
         model = adapted(self.checkpoint.name, self._loaded, self._set, expanding=expanding)
         length = self.settings.query_length if expanding else self.settings.document_length
-        if expanding and self.settings.expansion != "none":
+        if expanding and self.settings.expansion in ("masked", "attended"):
             length = None  # every query has so many tokens; those that were cut are counted in `_tokens`
         return _Side(self.checkpoint.name, model, choose_device(self.device), self.token_budget, length)
 
@@ -238,6 +242,8 @@ class MultiVectorEncoder:
         """One batch through all modules; the vectors of the tokens that count go to `found` at `rows`."""
         import torch
 
+        if masks := appended_masks(network.model):
+            features = with_masks(features, network.model.tokenizer.mask_token_id, masks)
         filled = features.get("query_expansion_positions")
         if filled is not None:
             self._full_queries += int((~filled.any(dim=1)).sum())
@@ -289,4 +295,5 @@ def is_multi_vector(folder: Path) -> bool:
         sentence.get("model_type") in ("MultiVectorEncoder", "ColBERT")
         or any(name == "HF_ColBERT" or str(name).endswith("ForRetrieval") for name in architectures)
         or is_xtr(folder)
+        or is_margin_mse(folder)
     )

@@ -13,8 +13,9 @@ from typing import Any, get_type_hints
 from ..errors import UsageError, suggest
 from ..registry import check_type
 
-#: How queries are filled up: not at all; with [MASK] tokens that are scored and not attended to; with such that are both.
-EXPANSIONS = ("none", "masked", "attended")
+#: How queries are filled up: not at all; with [MASK] tokens that are scored and not attended to; with such that are both; with
+#: eight of these after every query, as one checkpoint was trained (margin_mse_colbert.py).
+EXPANSIONS = ("none", "masked", "attended", "appended")
 
 #: Which of a document's tokens are left out of its vectors.
 SKIPS = ("none", "punctuation")
@@ -26,8 +27,8 @@ class MultiVectorSettings:
 
     `query_prompt` and `document_prompt` stand before every text (the markers, such as `[unused0] `). `query_length` and
     `document_length` are tokens after which a text is cut; with an expansion every query has `query_length` of them.
-    `expansion` fills queries up: none, masked (ColBERT: scored, not attended to) or attended. `skip` leaves tokens out of
-    documents: none, or punctuation.
+    `expansion` fills queries up: none, masked (ColBERT: scored, not attended to), attended, or appended (eight more, only of a
+    checkpoint that was trained so). `skip` leaves tokens out of documents: none, or punctuation.
     """
 
     query_prompt: str | None = None
@@ -73,9 +74,21 @@ def own_settings(model: Any) -> MultiVectorSettings:
         document_prompt=prompt_of(model, "document", "passage", "corpus"),
         query_length=expansion["length"] if expansion else first.query_length,
         document_length=first.document_length,
-        expansion="none" if not expansion else "attended" if expansion["attend"] else "masked",
+        expansion=_expansion(model),
         skip=known.get(tuple(words)),
     )
+
+
+def _expansion(model: Any) -> str:
+    expansion = model[0].query_expansion
+    if not expansion:
+        return "appended" if appended_masks(model) else "none"
+    return "attended" if expansion["attend"] else "masked"
+
+
+def appended_masks(model: Any) -> int:
+    """[MASK] tokens that a loaded model wants after every query."""
+    return int(getattr(model, "appended_masks", 0))
 
 
 def prompt_of(model: Any, *names: str) -> str:
@@ -115,11 +128,16 @@ def adapted(name: str, model: Any, settings: MultiVectorSettings, *, expanding: 
     _refuse_too_long(name, model, settings)
     _refuse_of_pages(name, model, settings, own)
     expansion, length = settings.expansion or own.expansion, settings.query_length or own.query_length
+    if expansion == "appended" and own.expansion != expansion:
+        raise UsageError(f"expansion='appended': {name} was not trained so; use masked or attended")
+    if appended_masks(model) and (expansion != "appended" or not expanding):
+        copied.appended_masks = 0
     if (expansion, length) != (own.expansion, own.query_length):
         former = first.query_expansion or {"strategy": "fixed"}
         first.query_expansion = None
-        first.query_length = length if expansion == "none" else None
-        if expansion != "none":
+        filled = expansion in ("masked", "attended")
+        first.query_length = None if filled else length
+        if filled:
             first.query_expansion = {**former, "length": length or 32, "attend": expansion == "attended"}
     if not expanding:
         first.query_expansion = None
@@ -149,9 +167,9 @@ def _refuse_of_pages(name: str, model: Any, settings: MultiVectorSettings, own: 
 def _refuse_too_long(name: str, model: Any, settings: MultiVectorSettings) -> None:
     positions = getattr(getattr(model.transformers_model, "config", None), "max_position_embeddings", None)
     for what in ("query_length", "document_length"):
-        length = getattr(settings, what)
-        if length is not None and isinstance(positions, int) and 0 < positions < length:
-            raise UsageError(f"{what}={length}: {name} has {positions} positions; use at most that")
+        length, more = getattr(settings, what), appended_masks(model) if what == "query_length" else 0
+        if length is not None and isinstance(positions, int) and 0 < positions - more < length:
+            raise UsageError(f"{what}={length}: {name} has {positions - more} positions; use at most that")
 
 
 SETTINGS = tuple(f.name for f in fields(MultiVectorSettings))

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..explanation import TokenText
 from ..records import Document
 from .encoder import Encoder
-from .multivector_settings import mask_of
+from .multivector_settings import appended_masks, mask_of
 from .multivector_states import TokenStates
 
 if TYPE_CHECKING:
@@ -46,7 +46,10 @@ def query_token_texts(encoder: Encoder | TokenStates | MultiVectorEncoder, query
         encoder = encoder.encoder
     if isinstance(encoder, Encoder):
         return _token_texts(encoder.network, query, encoder.query_prompt, "query")
-    return _token_texts(encoder.queries, query, encoder.settings.query_prompt or "", "query")
+    found = _token_texts(encoder.queries, query, encoder.settings.query_prompt or "", "query")
+    model = encoder.queries.model
+    appended = (TokenText(str(model.tokenizer.mask_token), "expansion"),) * appended_masks(model)
+    return TokenTexts(found.tokens + appended, found.cut)
 
 
 def document_token_texts(encoder: Encoder | TokenStates | MultiVectorEncoder, document: Document) -> TokenTexts:

@@ -169,3 +169,18 @@ def test_scores_of_pages_are_the_published_ones(name, pages):
     scores = [maxsim(queries[i], found.tokens, found.offsets) for i in range(len(PAGE_QUERIES))]
     assert np.array(scores) == pytest.approx(np.array(PAGE_SCORES[name]), rel=1e-3, abs=1e-3)
     assert np.argmax(scores, axis=1).tolist() == [0, 1]
+
+
+def test_scores_of_the_margin_mse_colbert():
+    """Printed in minimal_colbert_usage_example.ipynb of sebastian-hofstaetter/neural-ranking-kd; of a folder that was saved as
+    safetensors under the checkpoint's name in the Hub's cache, as the published weights are pickled."""
+    encoder = loaded("sebastian-hofstaetter/colbert-distilbert-margin_mse-T2-msmarco")
+    passages = [
+        "We are very happy to show you the 🤗 Transformers library for pre-trained language models. We are helping the "
+        "community work together towards the goal of advancing NLP 🔥.",
+        "Hmm I don't like this new movie about transformers that i got from my local library. Those transformers are robots?",
+    ]
+    documents = encoder.encode_documents([Document(str(i), text) for i, text in enumerate(passages)])
+    query = encoder.encode_queries(["what is the transformers library"])[0]
+    scores = maxsim(query, documents.tokens, documents.offsets)
+    assert scores == pytest.approx([106.46382141, 99.99703217], rel=1e-3, abs=1e-3)
