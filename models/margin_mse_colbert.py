@@ -62,7 +62,7 @@ def load_margin_mse(checkpoint: Checkpoint, *, device: str, dtype: str) -> Any:
     out, width = projected["weight"].shape
     second = Dense(width, out, activation_function=torch.nn.Identity(), module_input_name="token_embeddings")
     second.linear.load_state_dict(projected)
-    model = MultiVectorEncoder(modules=[first, second.to(torch_dtype(dtype)), MultiVectorMask()], device=device)
+    model: Any = MultiVectorEncoder(modules=[first, second.to(torch_dtype(dtype)), MultiVectorMask()], device=device)
     model.eval().requires_grad_(False)
     model.appended_masks = MASKS
     if device == "cpu" and dtype == "float32":
