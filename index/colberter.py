@@ -27,6 +27,7 @@ from .filtering import selected_rows
 from .manifest import Manifest, Plan, check_index
 from .of_encoder import OfEncoder
 from .texts import TextStore
+from .token_search import best_of
 
 logger = logging.getLogger("cribble")
 
@@ -61,7 +62,6 @@ class ColberterIndex(OfEncoder):
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path, self.manifest = path, manifest
         self.texts = TextStore(path, manifest)
-        assert manifest.encoder is not None
         self.widths, self.exact_match, self.mix = bag_facts(manifest.encoder)
         self.score_kind = "dot"
         storage = manifest.options["storage"]
@@ -125,7 +125,6 @@ class ColberterIndex(OfEncoder):
         truncated: Callable[[], int] | None = None,
     ) -> ColberterWriter:
         """What adds to, deletes from and compacts the index of this `manifest` (changes.py)."""
-        assert manifest.encoder is not None
         widths, exact_match, _ = bag_facts(manifest.encoder)
         return ColberterWriter(encode, widths, manifest.options["storage"], exact_match, truncated)
 
@@ -204,9 +203,7 @@ class ColberterIndex(OfEncoder):
             bags = MultiVector(np.ascontiguousarray(queries.bags.tokens, np.float32), queries.bags.offsets)
             return self._bags.best(bags, wanted, selection)
         found = []
-        for query in each:
-            assert query.by_words is not None
-            scores, shared = query.by_words
+        for scores, shared in (query.by_words for query in each if query.by_words):
             rows = np.flatnonzero(shared) if selection is None else selection[shared[selection]]
             best, values = np.empty(min(wanted, len(rows)), np.int64), np.empty(min(wanted, len(rows)))
             sort_descending(rows, scores[rows], self._ranks, best, values)
@@ -221,17 +218,15 @@ class ColberterIndex(OfEncoder):
         if mode != "cls":
             bow = query.by_words[0][rows] if query.by_words else self._bags.scores(query.tokens, rows)
         values = cls if mode == "cls" else bow if mode == "bow" else self.mix * cls + (1 - self.mix) * bow
-        best, scores = np.empty(min(k, len(rows)), np.int64), np.empty(min(k, len(rows)))
-        count = sort_descending(rows, values, self._ranks, best, scores)
-        return Ranking(self.texts.kept_ids_at(best[:count]), scores[:count])
+        return best_of(self.texts, self._ranks, rows, values, k)
 
 
-def bag_facts(spec: EncoderSpec) -> tuple[tuple[int, int], bool, float]:
+def bag_facts(spec: EncoderSpec | None) -> tuple[tuple[int, int], bool, float]:
     """Dimensions of [CLS] and word vectors, whether only equal words match, and the mix, of an encoder's `spec`."""
-    extra: dict[str, Any] = spec.extra
-    if not {"cls_dim", "exact_match", "mix"} <= extra.keys() or spec.dim < 1:
+    extra: dict[str, Any] = spec.extra if spec else {}
+    if spec is None or not {"cls_dim", "exact_match", "mix"} <= extra.keys() or spec.dim < 1:
         raise InputError(
-            f"colberter index: the encoder spec of {spec.model!r} lacks dim, or cls_dim, exact_match or mix in extra: "
-            f"expected that of a ColBERTer encoder"
+            f"colberter index: the encoder spec of {spec.model if spec else None!r} lacks dim, or cls_dim, exact_match or mix "
+            f"in extra: expected that of a ColBERTer encoder"
         )
     return (int(extra["cls_dim"]), spec.dim), bool(extra["exact_match"]), float(extra["mix"])

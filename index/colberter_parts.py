@@ -10,6 +10,8 @@ from ..vectors import MultiVector
 from .best import sort_descending
 from .maxsim import blocks, maxsim_all, product
 from .maxsim_kernel import exact_sum_of_best
+from .maxsim_stored import StoredQueries
+from .multivector import batches
 from .multivector_files import TokenShard, token_places
 
 #: Vectors that are scored, or raised to float32, at a time.
@@ -37,8 +39,11 @@ class Part:
         rows = np.flatnonzero(self.filled) if selection is None else selection[self.filled[selection]]
         if count >= len(rows):
             return [rows if len(queries[i]) else rows[:0] for i in range(len(queries))]
-        scores = self._scan(queries, rows)
-        return [self._settled(queries[i], scores[i], rows, count) for i in range(len(queries))]
+        found: list[np.ndarray] = []
+        for part in batches(queries, len(queries)):
+            scores, errors = self._scan(part, rows)
+            found += [self._settled(part[i], scores[i], errors[i], rows, count) for i in range(len(part))]
+        return found
 
     def scores(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Exact scores (m,) float64 of the documents in `rows` (m,), ascending, for one `query` (t, d) float32."""
@@ -53,22 +58,33 @@ class Part:
                 values[having[first : first + len(out)]] = out
         return values
 
-    def _scan(self, queries: MultiVector, rows: np.ndarray) -> np.ndarray:
-        """Scores (queries, m) float32 that err by at most `_scan_error`."""
+    def _scan(self, queries: MultiVector, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (queries, m) float32, and by how much those of each query may err (queries,)."""
         scores = np.empty((len(queries), len(rows)), np.float32)
-        single = len(queries.tokens) == len(queries) and bool((np.diff(queries.offsets) == 1).all())
-        for first, tokens, offsets in self._batches(rows):
-            last = first + len(offsets) - 1
-            if single and len(tokens) == len(offsets) - 1:
-                scores[:, first:last] = product(tokens, np.ascontiguousarray(queries.tokens.T)).T
-            else:
-                scores[:, first:last] = maxsim_all(queries, MultiVector(tokens, offsets))
-        return scores
+        if self._shards[0].storage == "float32":
+            for first, tokens, offsets in self._batches(rows):
+                scores[:, first : first + len(offsets) - 1] = maxsim_all(queries, MultiVector(tokens, offsets))
+            errors = self._errors(queries.tokens)
+        else:
+            side = StoredQueries.of(queries.tokens, queries.offsets, self._shards[0].storage)
+            for done, shard, own in self._of_shards(rows):
+                last = done + len(own)
+                if 2 * len(own) > len(shard):
+                    every = np.empty((len(queries), len(shard)), np.float32)
+                    side.score(shard.numbers, shard.scales, shard.offsets, every, 0)
+                    scores[:, done:last] = every[:, own]
+                else:
+                    kept = shard.kept(own)
+                    side.score(kept.numbers, kept.scales, np.concatenate([[0], np.cumsum(kept.sizes)]), scores, done)
+            errors = side.errors(queries.tokens.shape[1], self._largest)
+        norms = np.linalg.norm(queries.tokens.astype(np.float64), axis=1)
+        summed = np.concatenate([[0.0], np.cumsum(errors + 2.0**-23 * norms * self._largest)])
+        return scores, np.diff(summed[queries.offsets])
 
-    def _settled(self, query: np.ndarray, scores: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+    def _settled(self, query: np.ndarray, scores: np.ndarray, error: float, rows: np.ndarray, count: int) -> np.ndarray:
         if not len(query):
             return rows[:0]
-        least = float(np.partition(scores, -count)[-count]) - 2 * self._scan_error(query)
+        least = float(np.partition(scores, -count)[-count]) - 2 * error
         near = rows[scores >= least]
         if len(near) > count:
             best, values = np.empty(count, np.int64), np.empty(count)
@@ -82,17 +98,18 @@ class Part:
         errors: np.ndarray = (query.shape[1] + 8) * 2.0**-24 * norms * self._largest
         return errors
 
-    def _scan_error(self, query: np.ndarray) -> float:
-        norms = np.linalg.norm(query.astype(np.float64), axis=1)
-        return float(self._errors(query).sum() + 2.0**-23 * (norms * self._largest).sum())
-
-    def _batches(self, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Vectors and offsets of ascending `rows`, and the place of their first among these, `_AT_ONCE` at a time."""
+    def _of_shards(self, rows: np.ndarray) -> Iterator[tuple[int, TokenShard, np.ndarray]]:
+        """Each shard with those of the ascending `rows` that are its own, and the place of their first among all."""
         done = 0
         for shard, start, end in zip(self._shards, self._starts[:-1], self._starts[1:], strict=True):
             own = rows[slice(*np.searchsorted(rows, [start, end]))] - start
+            yield done, shard, own
+            done += len(own)
+
+    def _batches(self, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Vectors and offsets of ascending `rows`, and the place of their first among these, `_AT_ONCE` at a time."""
+        for done, shard, own in self._of_shards(rows):
             _, offsets = token_places(shard.offsets, own)
             for first, last in blocks(offsets, _AT_ONCE):
                 tokens, part = shard.vectors(own[first:last])
                 yield done + first, tokens, part
-            done += len(own)

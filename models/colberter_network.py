@@ -84,13 +84,14 @@ def text_vectors(
     `features` are token ids and mask, padded on the right, of `texts`. Of a `document` only words that the gate lets pass
     have a vector, multiplied by the gate's value.
     """
+    import torch
     from torch.nn.functional import relu
 
     states = network.bert_model(**features).last_hidden_state.float()
     retrieval = getattr(network, "compressor_retrieval", None)
     cls = states[:, 0] if retrieval is None else retrieval(states[:, 0])
     words = word_means(states if not hasattr(network, "compressor") else network.compressor(states), texts)
-    passing = words.new_ones(words.shape[:2], dtype=bool)
+    passing = torch.ones(words.shape[:2], dtype=torch.bool, device=words.device)
     if document and hasattr(network, "stop_word_reducer"):
         gate = relu(network.stop_word_reducer(words))
         words, passing = words * gate, gate.squeeze(-1) > 0
