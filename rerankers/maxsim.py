@@ -35,9 +35,9 @@ class MaxSim(TextReranker):
     """Reranks by MaxSim over unit token vectors of an encoder, float32.
 
     `model` is a local folder, a Hub name or None for the embedded all-MiniLM-L6-v2. `depth` documents a query are
-    reranked. `device` is auto, cpu or cuda, `dtype` float32, bfloat16 or (on a GPU) float16; `max_length` cuts texts at
-    so many tokens, `token_budget` bounds the padded tokens of a batch. Token vectors of documents are kept between
-    queries in `cache_mb` MiB of memory; 0 keeps none.
+    reranked. `device` (auto, cpu or cuda) encodes and scores; `dtype` is float32, bfloat16 or (on a GPU) float16;
+    `max_length` cuts texts at so many tokens, `token_budget` bounds the padded tokens of a batch. Token vectors of
+    documents are kept between queries in `cache_mb` MiB of memory; 0 keeps none.
     """
 
     model: str | None = None
@@ -104,8 +104,25 @@ class MaxSim(TextReranker):
             for q, pairs in by_query.items():
                 rows, positions = zip(*pairs, strict=True)
                 chosen = vectors if len(rows) == len(documents) else _rows(vectors, rows)
-                scores[q][list(positions)] = maxsim(queries[q], chosen.tokens, chosen.offsets)
+                scores[q][list(positions)] = self._scored(queries[q], chosen)
         return scores
+
+    @cached_property
+    def _torch_device(self) -> str | None:
+        """The device of the encoder, where torch scores too; None for the CPU, which has faster loops."""
+        from ..models.runtime import choose_device
+
+        device = choose_device(self.device)
+        return None if device == "cpu" else device
+
+    def _scored(self, query: np.ndarray, documents: MultiVector) -> np.ndarray:
+        """Scores (n,) float32 of one query; products and sums in float32 on either device."""
+        if self._torch_device is None:
+            return maxsim(query, documents.tokens, documents.offsets)
+        from ..index.maxsim_torch import maxsim_torch
+
+        queries = MultiVector(query, np.array([0, len(query)]))
+        return maxsim_torch(queries, documents, device=self._torch_device)[0]
 
     def _document_tokens(self, documents: list[Document]) -> Iterator[tuple[list[Document], MultiVector]]:
         """Documents in groups with their token vectors, from the cache where it has them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cribble.errors import UsageError
+from cribble.index.maxsim_torch import maxsim_torch
 from cribble.records import Document
 from cribble.rerankers.maxsim import MaxSim, TokenCache
 
@@ -37,6 +38,25 @@ def test_cached_tokens_give_the_same_run(stage, queries, candidates, texts):
     assert uncached(queries, candidates, texts=texts) == stage(queries, candidates, texts=texts)
     assert uncached._cache.size == 0
     assert 0 < stage._cache.size <= 1 << 30
+
+
+def test_torch_scores_on_the_encoders_device(monkeypatch, stage, queries, candidates, texts):
+    """By torch on the CPU, as no GPU is at hand: 1e-5 relative to what the compiled loops give."""
+    devices = []
+
+    def on_cpu(queries, documents, *, device):
+        devices.append(device)
+        return maxsim_torch(queries, documents, device="cpu")
+
+    on_torch = MaxSim(device="cpu")
+    assert on_torch._torch_device is None
+    monkeypatch.setattr("cribble.index.maxsim_torch.maxsim_torch", on_cpu)
+    monkeypatch.setattr(on_torch, "_torch_device", "cuda:1")
+    expected, found = (one(queries, candidates, texts=texts).to_dict() for one in (stage, on_torch))
+    assert set(devices) == {"cuda:1"}
+    assert found.keys() == expected.keys()
+    for query, scores in expected.items():
+        assert found[query] == pytest.approx(scores, rel=1e-5)
 
 
 def test_token_cache_forgets_the_oldest_and_knows_a_changed_text():
