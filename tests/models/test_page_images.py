@@ -141,6 +141,14 @@ def test_prompts_of_queries_have_an_effect(folder):
     assert asked.spec.differences(plain.spec)
 
 
+def test_a_prompt_of_documents_is_the_chats(folder, documents):
+    encoder = MultiVectorEncoder(folder("colidefics"), device="cpu", document_prompt="Describe the image.")
+    theirs = own(folder("colidefics"))
+    expected = theirs.encode_document(opened(documents), prompt="Describe the image.", convert_to_numpy=True)
+    agree(encoder.encode_documents(documents), expected)
+    assert len(expected[0]) > len(theirs.encode_document(opened(documents[:1]))[0])
+
+
 @pytest.mark.parametrize(
     "option",
     [
