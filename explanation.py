@@ -86,7 +86,11 @@ class Explanation:
     @property
     def differs(self) -> bool:
         """Whether the stage gave another score than the sum, by more than rounding."""
-        return self.stage_score is None or abs(self.stage_score - self.score) > _EQUAL * max(1e-12, abs(self.score))
+        return self.stage_score is None or not self.near(self.stage_score)
+
+    def near(self, score: float) -> bool:
+        """Whether a score is the sum, but for rounding."""
+        return abs(score - self.score) <= _EQUAL * max(1e-12, abs(self.score))
 
     @property
     def words(self) -> tuple[WordShare, ...]:

@@ -76,7 +76,7 @@ def search_text(
     if explain:
         explanations = explained(stage, text, hits)
         for result, explanation in zip(results, explanations, strict=True):
-            result["explanation"] = explanation.to_dict()
+            result["explanation"] = None if explanation is None else explanation.to_dict()
         return Answer(results, [], hit_lines(hits, explanations) or ["nothing found"])
     rows = [[str(hit.rank), f"{hit.score:.4f}", hit.document.id, snippet(hit.document.full_text, text)] for hit in hits]
     return Answer(results, [Table(["rank", "score", "document", "text"], rows)], [] if hits else ["nothing found"])

@@ -31,17 +31,19 @@ def explaining_stage(pipeline: Stage) -> Stage:
     return stages[-1]
 
 
-def explained(stage: Stage, text: str, hits: Sequence[Hit]) -> list[Explanation]:
-    """What `text` matched in each hit."""
+def explained(stage: Stage, text: str, hits: Sequence[Hit]) -> list[Explanation | None]:
+    """What `text` matched in each hit; None for a picture."""
+    from ..models.image_documents import image_of
+
     found = []
     with progress("explaining", len(hits), "documents") as advance:
         for hit in hits:
-            found.append(stage.explain_match(text, hit.document))
+            found.append(None if image_of(hit.document) else stage.explain_match(text, hit.document))
             advance()
     return found
 
 
-def hit_lines(hits: Sequence[Hit], explanations: Sequence[Explanation]) -> list[str]:
+def hit_lines(hits: Sequence[Hit], explanations: Sequence[Explanation | None]) -> list[str]:
     """What is printed: a block a hit. With colours where stdout is a terminal that has them and NO_COLOR is not set; else
     contributions stand in brackets after the words."""
     from rich.console import Console
@@ -50,23 +52,28 @@ def hit_lines(hits: Sequence[Hit], explanations: Sequence[Explanation]) -> list[
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     coloured = console.is_terminal and console.color_system is not None and not console.no_color
     # What is said of every hit, as of the index, stands once at the end.
-    common = [note for note in explanations[0].notes if all(note in e.notes for e in explanations)] if hits else []
+    told = [explanation.notes for explanation in explanations if explanation is not None]
+    common = [note for note in told[0] if all(note in notes for notes in told)] if len(told) > 1 else []
     with console.capture() as printed:
         for hit, explanation in zip(hits, explanations, strict=True):
-            _print_hit(console, hit, explanation, coloured, common if len(hits) > 1 else ())
-        for note in common if len(hits) > 1 else ():
+            console.print(Text(f"{hit.rank}  {hit.score:.4f}  {hit.document.id}", style="bold"))
+            if explanation is None:
+                console.print("   (a picture: only matches in texts can be shown)")
+            else:
+                _print_matches(console, hit, explanation, coloured, common)
+            console.print()
+        for note in common:
             console.print(Text(f"({note})"))
     return [line.rstrip() for line in printed.get().rstrip().splitlines()]
 
 
-def _print_hit(
+def _print_matches(
     console: Console, hit: Hit, explanation: Explanation, coloured: bool, told_later: Collection[str]
 ) -> None:
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
-    console.print(Text(f"{hit.rank}  {hit.score:.4f}  {hit.document.id}", style="bold"))
     console.print(Padding(_marked(explanation, coloured), (0, 0, 0, 3)))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("query token")
@@ -75,11 +82,12 @@ def _print_hit(
     for row in match_rows(explanation.matches):
         table.add_row(*(Text(cell) for cell in row))
     console.print(Padding(table, (0, 0, 0, 3)))
-    told = [explanation.heading()] if explanation.differs else []
+    # The hit's score is another where a later stage, a weight or a fusion made it.
+    as_is = not explanation.differs and explanation.near(hit.score)
+    told = [] if as_is else [explanation.heading()]
     told += [note for note in explanation.notes if note not in told_later]
     for note in told:
         console.print(Padding(Text(f"({note})"), (0, 0, 0, 3)))
-    console.print()
 
 
 def _marked(explanation: Explanation, coloured: bool) -> Text:

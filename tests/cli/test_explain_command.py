@@ -7,9 +7,10 @@ import pty
 import re
 
 import pytest
-from cribble.commands.explaining import hit_lines
+from cribble.commands.explaining import explained, hit_lines
 from cribble.explanation import Explanation, TokenMatch, TokenText
-from cribble.records import Document
+from cribble.records import DescribedDocument, Document
+from cribble.retrievers.given import Given
 from cribble.stage import Hit
 from cribble.tests.cli.script import DOCUMENTS
 
@@ -96,6 +97,21 @@ def test_odd_queries(cribble, late_index, tmp_path, asked):
     assert done.code == 0, done.err
     assert ("the query has more tokens than the model reads" in done.out) == (len(asked) > 99)
     assert ("🦊" in done.out) == ("🦊" in asked)
+
+
+def test_pictures_and_scores_of_later_stages():
+    mice = TokenText("mice", "text", (5, 9), "mice", (5, 9))
+    why = Explanation("mice", Document("cat", "Cats mice"), "late", (TokenMatch(mice, 0.5, mice),), 0.5, ("of all",))
+    picture = DescribedDocument.of(Document("p", ""), {"image_file": "p.png"})
+    hits = [Hit(1, 0.25, why.document), Hit(2, 0.1, picture), Hit(3, 0.5, why.document)]
+    assert explained(Given("none.trec"), "mice", hits[1:2]) == [None]
+    lines = hit_lines(hits, [why, None, why])
+    assert lines[0] == "1  0.2500  cat"
+    assert "   (late: 'cat' has 0.5000)" in lines[:6]
+    assert lines.count("   (late: 'cat' has 0.5000)") == 1
+    assert "   (a picture: only matches in texts can be shown)" in lines
+    assert lines.count("(of all)") == 1
+    assert lines[-1] == "(of all)"
 
 
 def test_through_a_config_the_last_stage_is_explained(cribble, collection, late_index, tmp_path):
