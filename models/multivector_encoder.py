@@ -255,6 +255,8 @@ class MultiVectorEncoder:
             raise InputError(
                 f"the model {self.checkpoint.name} gives NaN or infinity: check its weights and dtype (float16 overflows)"
             )
+        if self.dtype != "float32" and unit_length(network.model):  # half-precision unit vectors are off by 1e-3
+            vectors = torch.nn.functional.normalize(vectors, dim=-1)
         for row, vector, mask in zip(rows, vectors, counted, strict=True):
             found[row] = vector[mask].cpu().numpy()
 

@@ -123,6 +123,15 @@ def test_pages_are_found_by_texts_on_the_command_line(folder, pages, documents, 
     assert found == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("name", SAVED)
+def test_vectors_of_half_precision_have_unit_length(folder, documents, name):
+    exact = MultiVectorEncoder(folder(name), device="cpu").encode_documents(documents).tokens
+    half = MultiVectorEncoder(folder(name), device="cpu", dtype="bfloat16").encode_documents(documents).tokens
+    assert half.dtype == np.float32
+    assert np.linalg.norm(half, axis=1) == pytest.approx(1, abs=1e-6)
+    assert (half * exact).sum(axis=1).min() > 0.98
+
+
 def test_texts_among_pages(folder, documents):
     text = Document("t", "the cat")
     for name in ("colqwen2", "colpali"):
