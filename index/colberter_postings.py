@@ -18,7 +18,6 @@ import numpy as np
 from .colberter_files import ColberterShard
 from .compiling import compiled
 from .durable import write_array
-from .exact import exact_scores
 from .multivector_files import read
 
 POSTING_WORDS, POSTING_OFFSETS, POSTING_ROWS = "posting_words.npy", "posting_offsets.npy", "posting_rows.npy"
@@ -86,30 +85,24 @@ class Postings:
         bool share a word with it."""
         total, shared = np.zeros(int(self._starts[-1])), np.zeros(int(self._starts[-1]), bool)
         for token, word in zip(tokens, words, strict=True):
-            rows, values = self._matches(token, word)
-            best = np.zeros(len(rows))
-            distinct, place = np.unique(rows, return_inverse=True)
-            np.maximum.at(best, place, values)
-            total[distinct] += best[: len(distinct)]
-            shared[distinct] = True
+            at = int(np.searchsorted(self._words, word))
+            if at == len(self._words) or self._words[at] != word:
+                continue
+            rows = self._rows[self._offsets[at] : self._offsets[at + 1]]
+            cuts = np.searchsorted(rows, self._starts)
+            for shard, first, begin, end in zip(self._shards, self._starts, cuts[:-1], cuts[1:], strict=False):
+                if begin < end:
+                    own = rows[begin:end] - first
+                    vectors = _vectors(shard, _places(own, shard.bags.offsets, shard.words, word))
+                    last = first + len(shard.bags)
+                    _add_best(own, vectors, token, total[first:last], shared[first:last])
         return total, shared
 
-    def _matches(self, token: np.ndarray, word: np.uint32) -> tuple[np.ndarray, np.ndarray]:
-        """The rows (m,) that have the word, once a vector of it, and the products (m,) float32, with those vectors."""
-        at = int(np.searchsorted(self._words, word))
-        if at == len(self._words) or self._words[at] != word:
-            return np.zeros(0, np.int64), np.zeros(0, np.float32)
-        rows = self._rows[self._offsets[at] : self._offsets[at + 1]].astype(np.int64)
-        cuts = np.searchsorted(rows, self._starts)
-        values = np.empty(len(rows), np.float32)
-        for shard, first, begin, end in zip(self._shards, self._starts, cuts[:-1], cuts[1:], strict=False):
-            if begin < end:
-                places = _places(rows[begin:end] - first, shard.bags.offsets, shard.words, word)
-                vectors = read(shard.bags.numbers[places], shard.bags.storage)
-                if len(shard.bags.scales):
-                    vectors *= shard.bags.scales[places, None]
-                values[begin:end] = exact_scores("dot", token, vectors)
-        return rows, values
+
+def _vectors(shard: ColberterShard, places: np.ndarray) -> np.ndarray:
+    """The word vectors (m, d) float32 at `places` (m,) of a shard."""
+    vectors = read(shard.bags.numbers[places], shard.bags.storage)
+    return vectors * shard.bags.scales[places, None] if len(shard.bags.scales) else vectors
 
 
 @compiled
@@ -129,3 +122,21 @@ def _places(rows: Any, offsets: Any, words: Any, word: Any) -> Any:
                 high = middle
         places[i] = low
     return places
+
+
+@compiled
+def _add_best(rows: Any, vectors: Any, token: Any, total: Any, shared: Any) -> None:
+    """Add to `total[row]` the greatest product of `token` (d,) with the row's `vectors` (m, d), if that is above 0.
+
+    `rows` (m,) ascend and name each vector's document; products are summed in float64.
+    """
+    best = 0.0
+    for i in range(len(rows)):
+        product = 0.0
+        for j in range(len(token)):
+            product += np.float64(token[j]) * np.float64(vectors[i, j])
+        best = max(best, product)
+        if i + 1 == len(rows) or rows[i + 1] != rows[i]:
+            total[rows[i]] += best
+            shared[rows[i]] = True
+            best = 0.0
