@@ -1,6 +1,7 @@
 """The durable build: shards made aside, synced and renamed; the manifest last. Kill it anywhere and run it again.
 
 plan.json            what is being built, written first; a build resumes only under an equal plan
+training/            what a kind learns from the documents before it makes shards (`TrainedWriter`); gone once the index is whole
 lock                 held (flock) while somebody builds
 shards/00000/        documents in corpus order: texts and ids (texts.py), the kind's own files, shard.json
 whole/               what spans all shards: the id tables (texts.py), the kind's own files
@@ -16,18 +17,29 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import InputError, SetupError
+from ..errors import InputError, SetupError, UsageError
 from ..progress import progress
 from ..records import Document
 from .durable import commit_folder, explained, remove, sync, writer_lock
-from .manifest import MANIFEST, PLAN, Manifest, Plan, library_versions, now, read_plan, write_manifest, write_plan
+from .manifest import (
+    MANIFEST,
+    PLAN,
+    TRAINING,
+    Manifest,
+    Plan,
+    library_versions,
+    now,
+    read_plan,
+    write_manifest,
+    write_plan,
+)
 from .metadata import write_metadata_table
 from .shards import Entry, ShardWriter, build_shards, cut, fingerprint, numbered, shard_files, summed, whole_files
 from .texts import write_id_tables
 
 __all__ = ["ShardWriter", "build_index", "fingerprint"]
 
-_OURS = {PLAN, MANIFEST, "lock", "shards", "whole", "whole.tmp"}
+_OURS = {PLAN, MANIFEST, TRAINING, "lock", "shards", "whole", "whole.tmp"}
 
 #: What changes of an index make (changes.py).
 CHANGED = re.compile(r"(shards|whole)-\d{5}(\.tmp)?|deleted-\d{5}\.npy|manifest-\d{5}\.json")
@@ -44,31 +56,45 @@ def build_index(
 ) -> Manifest:
     """Build the index `plan` describes in the folder `path`, or go on with a build that was interrupted there.
 
-    `documents` are read once, in order; memory holds one shard of them and at most 24 bytes a document of id hashes. `total` is
-    for the progress bar. A whole index is left alone unless `overwrite`, which first makes it absent and starts anew.
+    `documents` are read in order: once, or more often where the writer learns from them (`TrainedWriter`), and then they must
+    not be an iterator (`UsageError`). Memory holds one shard of them and at most 24 bytes a document of id hashes. `total`
+    is for the progress bar. A whole index is left alone unless `overwrite`, which first makes it absent and starts anew.
 
     Raises `SetupError` for a folder that holds something else, a whole index, another plan, a running writer or a full
     disk; `InputError` for an empty corpus, a repeated id, or a corpus that changed since the interrupted build began.
     """
     root = Path(path)
-    with explained(root), _folder(root, overwrite), progress(f"index {root.name}", total, "docs") as advance:
+    train = getattr(writer, "train", None)
+    if train is not None and iter(documents) is documents:
+        raise UsageError(
+            f"{root}: a build of the kind {plan.kind} goes over the documents more than once, and an iterator can't be: give a "
+            f"list, or an object whose __iter__ begins anew"
+        )
+    with explained(root), _folder(root, overwrite):
         recorded = read_plan(root) if not overwrite else None
         if recorded and (lines := plan.differences(recorded)):
             raise SetupError(
                 f"{root}: an interrupted build of another index is here ({'; '.join(lines)}): repeat its options to go "
                 f"on with it, or build with overwrite, or elsewhere"
             )
-        documents = iter(documents)
-        first = next(documents, None)
+        passing = iter(documents)
+        first = next(passing, None)
         if first is None:
             raise InputError(f"{plan.corpus}: the corpus has no documents, so there is nothing to index")
         _clear(root, everything=overwrite)
         write_plan(root, plan)
-        shards = cut(itertools.chain([first], documents), plan.shard_documents)
-        entries = build_shards(root / "shards", shards, writer, plan.corpus, advance, remedy="build with overwrite")
-        counts = _build_whole(root, writer, [entry["documents"] for entry in entries])
+        learnt_of = train(root / TRAINING, documents, plan) if train is not None else None
+        with progress(f"index {root.name}", total, "docs") as advance:
+            shards = cut(itertools.chain([first], passing), plan.shard_documents)
+            entries = build_shards(root / "shards", shards, writer, plan.corpus, advance, remedy="build with overwrite")
+            if learnt_of not in (None, entries[-1]["fingerprint"]):
+                raise InputError(
+                    f"{root}: the corpus {plan.corpus} changed between the passes over it: build with overwrite"
+                )
+            counts = _build_whole(root, writer, [entry["documents"] for entry in entries])
         manifest = _describe(root, plan, writer, entries, counts)
         write_manifest(root, manifest)
+        remove(root / TRAINING)
     return manifest
 
 
@@ -113,6 +139,7 @@ def _clear(root: Path, *, everything: bool) -> None:
         remove(root / MANIFEST)
         sync(root)
         remove(root / PLAN)
+        remove(root / TRAINING)
         remove(root / "shards")
         for name in filter(CHANGED.fullmatch, os.listdir(root)):
             remove(root / name)

@@ -211,6 +211,8 @@ def _writer(
     if not hasattr(kind, "change_writer"):
         raise UsageError(f"{root}: an index of the kind {manifest.kind!r} can't be changed: build it again")
     writer: ChangeWriter = kind.change_writer(manifest, encode or _no_encoder, truncated)
+    if hasattr(writer, "change"):
+        writer.change(manifest.whole_folder(root))
     return writer
 
 

@@ -25,7 +25,7 @@ from ..errors import SetupError
 from ..files import write_whole
 from .build import CHANGED
 from .durable import is_held, remove, sync
-from .manifest import MANIFEST, Manifest, read_manifest, write_manifest
+from .manifest import MANIFEST, TRAINING, Manifest, read_manifest, write_manifest
 
 #: What is being made in a folder of shards that no manifest names yet.
 CHANGE = "change.json"
@@ -63,7 +63,7 @@ def clean(root: Path) -> None:
             remove(root / name)
         elif name in needed and name.startswith("shards-"):
             _remove_unnamed(root / name, needed)
-    for name in {"shards", "whole"} - needed:
+    for name in {"shards", "whole", TRAINING} - needed:
         remove(root / name)
     if "shards" in needed:
         _remove_unnamed(root / "shards", needed)

@@ -29,6 +29,9 @@ VERIFIED_BYTES = 256 << 20
 
 PLAN, MANIFEST = "plan.json", "manifest.json"
 
+#: The folder of what a build learns before it makes shards.
+TRAINING = "training"
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..ids import order_descending
 from .durable import write_array
 from .plaid_loops import count_postings, fill_postings
-from .residual_codec import ResidualCodec
+from .residual_codec import ResidualCodec, read_centroids, rounded_centroids
+from .texts import read_ids
 
 CODES, RESIDUALS, OFFSETS = "codes.npy", "residuals.npy", "offsets.npy"
 CENTROIDS, SCALES, CUTOFFS, WEIGHTS = "centroids.npy", "centroid_scales.npy", "cutoffs.npy", "weights.npy"
@@ -64,8 +66,24 @@ class Postings:
 
 def open_codec(folder: Path, bits: int) -> ResidualCodec:
     """The codec in the folder of what spans all shards; centroids as float32."""
-    centroids = np.load(folder / CENTROIDS).astype(np.float32) * np.load(folder / SCALES)[:, None]
+    centroids = read_centroids(np.load(folder / CENTROIDS), np.load(folder / SCALES))
     return ResidualCodec(centroids, np.load(folder / CUTOFFS), np.load(folder / WEIGHTS), bits)
+
+
+def write_codec(folder: Path, codec: ResidualCodec) -> None:
+    """Write `codec`, whose centroids are such as `rounded_centroids` gives."""
+    numbers, scales = rounded_centroids(codec.centroids)
+    for name, values in ((CENTROIDS, numbers), (SCALES, scales), (CUTOFFS, codec.cutoffs), (WEIGHTS, codec.weights)):
+        write_array(folder / name, [values], len(values), values.shape[1:], values.dtype)
+
+
+def write_ranks(folder: Path) -> int:
+    """Write `id_ranks.npy` from the ids in `folder`. Returns their number."""
+    ids = read_ids(folder)
+    ranks = np.empty(len(ids), np.int32)
+    ranks[order_descending(ids, np.zeros(len(ids), np.int8))] = np.arange(len(ids) - 1, -1, -1, dtype=np.int32)
+    write_array(folder / RANKS, [ranks], len(ids), (), np.int32)
+    return len(ids)
 
 
 def write_postings(folder: Path, shards: Iterable[PlaidShard], centroids: int, documents: int) -> int:

@@ -42,3 +42,24 @@ def encode_residuals(tokens: Any, codes: Any, centroids: Any, cutoffs: Any, bits
             for bit in range(bits):
                 byte |= ((found[i] >> bit) & 1) << (first - bit)
             out[t, i // per_byte] |= np.uint8(byte)
+
+
+@compiled
+def add_fidelity(tokens: Any, codes: Any, residuals: Any, centroids: Any, byte_weights: Any, sums: Any) -> None:
+    """Add to `sums` (3,) float64, at 1, the cosines of `tokens` (T, d) with what is decoded for them, at 2 the lengths of
+    token minus centroid.
+    """
+    per_byte = byte_weights.shape[1]
+    for t in range(len(codes)):
+        code = codes[t]
+        product, square, own, rest = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+        for i in range(centroids.shape[1]):
+            value = centroids[code, i] + byte_weights[residuals[t, i // per_byte], i % per_byte]
+            product += value * tokens[t, i]
+            square += value * value
+            own += tokens[t, i] * tokens[t, i]
+            left = tokens[t, i] - centroids[code, i]
+            rest += left * left
+        if square > 0 and own > 0:
+            sums[1] += product / np.sqrt(np.float64(square) * np.float64(own))
+        sums[2] += np.sqrt(np.float64(rest))

@@ -19,6 +19,7 @@ from ..ids import hashes, id_column
 from ..progress import Advance
 from ..records import Document, metadata_of
 from .durable import FileTable, check_files, commit_folder, file_entry, file_table, remove
+from .manifest import Plan
 from .metadata import SHARD_FILE as METADATA
 from .metadata import check_names, metadata_line, write_shard_metadata
 from .seen import SeenHashes
@@ -56,8 +57,21 @@ class ShardWriter(Protocol):
         ...
 
 
+class TrainedWriter(ShardWriter, Protocol):
+    """What an index kind brings that learns from the documents before they become shards."""
+
+    def train(self, folder: Path, documents: Iterable[Document], plan: Plan) -> str:
+        """Learn from `documents`, gone over as often as need be, into `folder`, which a resumed build finds as it was left.
+        Returns the fingerprint of the documents.
+        """
+        ...
+
+
 class ChangeWriter(ShardWriter, Protocol):
-    """What an index kind brings besides, so that its indexes can be changed: its class has a `change_writer`."""
+    """What an index kind brings besides, so that its indexes can be changed: its class has a `change_writer`.
+
+    Where a writer has a method `change`, it is given the folder of what spans all shards as they are before the change.
+    """
 
     def extend(self, folder: Path, before: Path, shards: list[Path], new: list[Path]) -> Mapping[str, int] | None:
         """As `finish`, into `folder`, but from what an earlier `finish` or `extend` wrote into `before`, which must stay

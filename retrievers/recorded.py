@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,16 @@ def require_folder(index: str | Path, spec: EncoderSpec) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Passes:
+    """A dataset's documents, which each loop over this begins anew: some kinds of index go over them more than once."""
+
+    dataset: Dataset
+
+    def __iter__(self) -> Iterator[Document]:
+        return iter(self.dataset.documents())
+
+
 def build_encoded(
     kind: Any,
     dataset: Dataset,
@@ -54,7 +64,7 @@ def build_encoded(
     """Build an index of `kind` of a dataset's documents, as `encoder` encodes them, or `encode`, which is made of it."""
     kind.build(
         path,
-        dataset.documents(),
+        Passes(dataset),
         encode or encoder.encode_documents,
         spec=located(encoder),
         corpus=dataset.id,

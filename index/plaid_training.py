@@ -1,0 +1,162 @@
+"""The first pass of a PLAID build: a sample is encoded, and centroids, cut-offs and weights are learnt from it.
+
+training/corpus.json       documents and fingerprint of the corpus, counted before anything is encoded
+training/sample/00000/     the sample (plaid_sample.py)
+training/codec/            what was learnt; once it stands, the pass is over
+
+A folder that is damaged is made again. The build removes all of it when the index stands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..files import write_whole
+from ..progress import progress
+from ..records import Document
+from .durable import commit_folder, file_table, remove
+from .plaid_files import CODEC_FILES, write_codec
+from .plaid_options import centroid_count, held_out
+from .plaid_sample import Sample, chosen_rows, take_sample
+from .residual_codec import ResidualCodec, bucket_bounds, read_centroids, rounded_centroids
+from .shards import feed, standing
+from .token_clusters import NearestCentroids
+from .token_encoding import TokenEncoding
+from .token_kmeans import token_centroids
+
+logger = logging.getLogger("cribble")
+
+CORPUS, SAMPLE, CODEC = "corpus.json", "sample", "codec"
+
+#: Samples of no more numbers than this are held in memory while centroids are learnt: 256 MB.
+_HELD_NUMBERS = 1 << 26
+
+
+def trained(folder: Path, documents: Iterable[Document], corpus: str, limit: int, encoding: TokenEncoding) -> str:
+    """Make `training/codec` and `training/sample` in `folder`, or what is missing of them. Returns the corpus' fingerprint.
+
+    `documents` are gone over anew for each pass. Raises `InputError` for a corpus that changed since the build began.
+    """
+    folder.mkdir(exist_ok=True)
+    home = folder / SAMPLE
+    home.mkdir(exist_ok=True)
+    for aside in [*folder.glob("*.tmp"), *home.glob("*.tmp")]:
+        remove(aside)
+    recorded = _read(folder / CORPUS)
+    if recorded is not None and standing(folder / CODEC) is not None:
+        for part in sorted(home.iterdir()):
+            standing(part)  # a damaged one goes: its documents are encoded with the others
+        return str(recorded["fingerprint"])
+    count, fingerprint = _counted(documents, corpus)
+    if recorded not in (None, {"documents": count, "fingerprint": fingerprint}):
+        raise _changed(folder, corpus)
+    with write_whole(folder / CORPUS) as stream:
+        stream.write(json.dumps({"documents": count, "fingerprint": fingerprint}).encode())
+    options = encoding.options
+    rows = chosen_rows(count, options["seed"])
+    with progress(f"sample of {folder.parent.name}", len(rows), "docs") as advance:
+        seen = take_sample(home, documents, limit, rows, encoding, corpus, advance)
+    if seen != fingerprint:
+        raise _changed(folder, corpus)
+    sample = Sample(home, encoding.dim)
+    codec = learnt(sample, count * sample.tokens / max(1, sample.documents), options, folder.parent.name)
+    _write_codec(folder, codec)
+    return fingerprint
+
+
+def learnt(sample: Sample, tokens: float, options: Mapping[str, Any], name: str) -> ResidualCodec:
+    """The codec for an index of about `tokens` tokens, from its sample. `name` is for the progress bar."""
+    rng = np.random.default_rng(options["seed"])
+    apart = np.zeros(sample.tokens, bool)
+    apart[rng.choice(sample.tokens, held_out(sample.tokens), replace=False)] = True
+    count = options["centroids"] or centroid_count(tokens)
+    learning = len(apart) - int(apart.sum())
+    if learning < count:
+        logger.info("%s: %d tokens to learn from, so there are no more centroids than these", name, learning)
+    if not learning:
+        return _of_nothing(sample.dim, options["bits"])
+    small = sample.tokens * sample.dim <= _HELD_NUMBERS
+    held = [block[~part] for block, part in _parted(sample, apart)] if small else None
+
+    def blocks() -> Iterable[np.ndarray]:
+        return held if held is not None else (block[~part] for block, part in _parted(sample, apart))
+
+    iterations = options["kmeans_iterations"]
+    with progress(f"centroids of {name}", learning * iterations, "tokens") as advance:
+        found = token_centroids(blocks, learning, sample.dim, count, iterations, options["seed"], advance)
+    centroids = read_centroids(*rounded_centroids(found))
+    # a sample too small to hold any out is measured itself
+    measured = (block[part] if apart.any() else block for block, part in _parted(sample, apart))
+    residuals = _residuals(np.concatenate(list(measured)), centroids)
+    cutoffs, weights = bucket_bounds(residuals, options["bits"])
+    return ResidualCodec(centroids, cutoffs, weights, options["bits"])
+
+
+def _parted(sample: Sample, apart: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The sample's blocks, each with the part of `apart` that is of its tokens."""
+    first = 0
+    for block in sample.blocks():
+        yield block, apart[first : first + len(block)]
+        first += len(block)
+
+
+def _residuals(tokens: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    found: np.ndarray = tokens - centroids[NearestCentroids(centroids).of(tokens)]
+    return found
+
+
+def _of_nothing(dim: int, bits: int) -> ResidualCodec:
+    """The codec of documents without tokens."""
+    return ResidualCodec(
+        np.zeros((1, dim), np.float32), np.zeros(2**bits - 1, np.float32), np.zeros(2**bits, np.float32), bits
+    )
+
+
+def codec_digest(folder: Path) -> str:
+    """What tells the codec in `folder` from all others."""
+    digest = hashlib.sha256()
+    for name in CODEC_FILES:
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _write_codec(folder: Path, codec: ResidualCodec) -> None:
+    aside = folder / f"{CODEC}.tmp"
+    aside.mkdir()
+    write_codec(aside, codec)
+    (aside / "shard.json").write_text(json.dumps({"files": file_table(aside)}, indent=1, sort_keys=True) + "\n")
+    commit_folder(aside, folder / CODEC)
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(file.read_bytes())
+        return {"documents": int(found["documents"]), "fingerprint": str(found["fingerprint"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _counted(documents: Iterable[Document], corpus: str) -> tuple[int, str]:
+    digest = hashlib.sha256()
+    count = 0
+    with progress(f"count {corpus}", None, "docs") as advance:
+        for document in documents:
+            feed(digest, [document], corpus)
+            count += 1
+            advance()
+    return count, digest.hexdigest()
+
+
+def _changed(folder: Path, corpus: str) -> InputError:
+    return InputError(
+        f"{folder.parent}: the corpus {corpus} is not the one that the sample was taken from: restore it, or build with "
+        f"overwrite"
+    )
