@@ -84,8 +84,7 @@ class PlaidTokens:
         for shard, start, own in self.pieces(rows):
             places, offsets = token_places(shard.offsets, own)
             for first, last in blocks(offsets, max(1, _DECODED // self.codec.dim)):
-                part = places[offsets[first] : offsets[last]]
-                tokens = self.codec.decode(shard.codes[part], shard.residuals[part])
+                tokens = self.codec.decode(shard.codes, shard.residuals, places[offsets[first] : offsets[last]])
                 yield start + first, tokens, offsets[first : last + 1] - offsets[first]
 
 
