@@ -1,7 +1,7 @@
 """What a command would do, without doing it: `--dry-run`.
 
 Rates are what docs/benchmarks.md measured with MiniLM on one CPU core; they say minutes or hours, not more. Those of late
-interaction and of learned sparse vectors are told by builds of a few documents (estimate_builds.py).
+interaction, ColBERTer and learned sparse vectors are told by builds of a few documents (estimate_builds.py).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _reranking(label: str, depth: int | None, lengths: list[int]) -> dict[str, A
 
 def config_estimate(config: Config) -> Answer:
     """The steps of an experiment; every name, option and measure is checked, and nothing is built or loaded but what
-    tells the costs of late and sparse indexes."""
+    tells the costs of late, colberter and sparse indexes."""
     data = load_dataset(config.dataset)
     for stages in config.pipeline.values():
         check_stages(stages)
@@ -127,9 +127,7 @@ def _calls(stage: dict[str, Any], n: int) -> dict[str, Any]:
     return {"calls": planned[0], "depth": planned[1]} if planned else {}
 
 
-_ROUGH = (
-    "seconds are rough: MiniLM on one CPU core, see docs/benchmarks.md; of late and sparse by a sample, on this machine"
-)
+_ROUGH = "seconds are rough: MiniLM on one CPU core, see docs/benchmarks.md; of late, colberter and sparse by a sample, on this machine"
 
 
 def _table(rows: list[dict[str, Any]], notes: Sequence[str] = ()) -> Table:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from .corpora.dataset import Dataset
 from .index.manifest import Manifest, read_manifest
+from .index.plaid_options import centroid_count
 from .models.checkpoint import is_at_hand
 
 if TYPE_CHECKING:
     from .records import Document
 
 #: Retrievers whose builds are tried.
-ENCODED = ("late", "sparse")
+ENCODED = ("late", "sparse", "colberter")
 
 #: Documents of the smaller sample, and of the larger one at most, which has as many as are built in so many seconds.
 _LEAST, _MOST, _SECONDS = 8, 128, 10.0
@@ -29,6 +30,9 @@ _SPREAD = 10_000
 
 #: Documents of a first build, which loads and compiles what later ones find ready; the only one where it takes so many seconds.
 _FIRST, _TOO_SLOW = 2, 40.0
+
+#: Files of a PLAID index with a row a centroid, of which there are by the root of the tokens.
+_OF_CENTROIDS = ("centroids.npy", "centroid_scales.npy", "posting_offsets.npy", "cluster_sizes.npy")
 
 
 def build_estimate(data: Dataset, cls: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -43,8 +47,9 @@ def build_estimate(data: Dataset, cls: Any, options: dict[str, Any]) -> dict[str
             return {"note": f"{model} is not on this machine: seconds and bytes are told once it is"}
     if not data.num_documents or not data.has_documents:
         return {}
-    keeping = cls.encoder_of(dict(options))  # models are shared by those that use them, and gone with the last
-    _ = keeping.spec
+    if hasattr(cls, "encoder_of"):  # models are shared by those that use them, and gone with the last
+        keeping = cls.encoder_of(dict(options))
+        _ = keeping.spec
     first = _documents(data, _FIRST)
     manifest, seconds = _built(data, cls, first, options)
     if seconds > _TOO_SLOW:  # pages by a large model on a CPU
@@ -86,9 +91,32 @@ def _told(data: Dataset, built: list[tuple[Manifest, float, int]]) -> dict[str, 
     told: dict[str, Any] = {
         "sampled": documents,
         "seconds": round(max(0.0, scaled(seconds, fewer[0][1] if fewer else 0.0)), 1),
-        "bytes": round(scaled(manifest.bytes, before.bytes if before else 0)),
+        "bytes": scaled(_linear_bytes(manifest), _linear_bytes(before) if before else 0),
     }
-    for name in ("tokens", "postings"):
+    for name in ("tokens", "postings", "word_vectors"):
         if name in manifest.counts:
             told[name] = round(scaled(manifest.counts[name], before.counts[name] if before else 0))
+    told["bytes"] = round(told["bytes"] + _centroid_bytes(manifest, told.get("tokens", 0)))
     return told
+
+
+def _linear_bytes(manifest: Manifest) -> int:
+    """What grows with the documents."""
+    return manifest.bytes - sum(_centroid_files(manifest).values())
+
+
+def _centroid_bytes(manifest: Manifest, tokens: int) -> float:
+    """What the centroids of an index of so many tokens take, by those of a smaller one; 0 where there are none."""
+    files = _centroid_files(manifest)
+    if not files:
+        return 0
+    there = files["centroid_scales.npy"] / 4  # float32, and a header
+    return sum(files.values()) * (manifest.options.get("centroids") or centroid_count(tokens)) / there
+
+
+def _centroid_files(manifest: Manifest) -> dict[str, int]:
+    """Bytes of the files with a row a centroid, by name."""
+    if manifest.kind != "plaid":
+        return {}
+    sizes = {Path(path).name: int(entry["bytes"]) for path, entry in manifest.files.items()}
+    return {name: sizes[name] for name in _OF_CENTROIDS}

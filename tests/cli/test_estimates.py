@@ -1,5 +1,5 @@
-"""What `--dry-run` foretells of late and sparse indexes, against building them: bytes and tokens to a tenth, seconds to a factor of 3
-(other work shares the machine)."""
+"""What `--dry-run` foretells of late, ColBERTer and sparse indexes, against building them: bytes and tokens to a tenth, seconds to a
+factor of 3 (other work shares the machine)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cribble.records import Document
 from cribble.registry import find
 from cribble.tests.models.conftest import WORDS, save_encoder
 from cribble.tests.models.sparse_models import save_mlm
+from cribble.tests.models.tiny_colberter import save_colberter
 
 CASES = {
     "exact": ("late", {}),
@@ -25,6 +26,7 @@ CASES = {
     "muvera hnsw": ("late", {"kind": "muvera", "projected": 8, "repetitions": 4, "structure": "hnsw"}),
     "inverted": ("sparse", {"document_terms": 40}),
     "inverted float32": ("sparse", {"storage": "float32", "quantise": "naver"}),
+    "colberter": ("colberter", {}),
 }
 
 
@@ -32,7 +34,11 @@ CASES = {
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     late = save_encoder(folder / "encoder", "bert", "mean", normalise=True)
-    return {"late": str(late), "sparse": str(save_mlm(folder / "mlm"))}
+    return {
+        "late": str(late),
+        "sparse": str(save_mlm(folder / "mlm")),
+        "colberter": str(save_colberter(folder / "bags")),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +61,7 @@ def test_an_estimate_is_near_the_build(case, models, data, tmp_path):
     seconds = time.perf_counter() - start
     built = read_manifest(tmp_path / "index")
     assert told["bytes"] == pytest.approx(built.bytes, rel=0.1)
-    counted = "tokens" if retriever == "late" else "postings"
+    counted = {"late": "tokens", "sparse": "postings", "colberter": "word_vectors"}[retriever]
     assert told[counted] == pytest.approx(built.counts[counted], rel=0.1)
     assert seconds / 3 <= told["seconds"] <= 3 * seconds
 
