@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from ..errors import UsageError, suggest
+from ..errors import InputError, UsageError, suggest
 from .encoder_settings import EncoderSettings
 from .multivector_settings import SETTINGS, MultiVectorSettings
 
@@ -34,10 +34,13 @@ def make_token_encoder(model: str | os.PathLike[str] | None = None, **options: A
     `options` are of `TOKEN_ENCODING`, and `device`; one that this kind of checkpoint lacks raises `UsageError`.
     """
     from .checkpoint import find_checkpoint
+    from .colberter_files import is_colberter
     from .multivector_encoder import MultiVectorEncoder, is_multi_vector
     from .multivector_states import TokenStates
 
     checkpoint = find_checkpoint(model, trust_remote_code=options.get("trust_remote_code", False))
+    if is_colberter(checkpoint.folder):
+        raise InputError(f"{checkpoint.name} is a ColBERTer model: it goes with the colberter retriever")
     late = is_multi_vector(checkpoint.folder)
     known = (*_COMMON, "card", *(SETTINGS if late else _STATES))
     for name in options:

@@ -14,6 +14,7 @@ from cribble.index.manifest import read_manifest
 from cribble.records import Document, Query
 from cribble.retrievers.colberter import ColberterRetriever
 from cribble.retrievers.dense import DenseRetriever
+from cribble.retrievers.late import LateRetriever
 from cribble.retrievers.opening import open_retriever
 from cribble.tests.models.conftest import save_encoder
 from cribble.tests.models.tiny_colberter import PASSAGES, QUERY, save_backbone, save_colberter
@@ -136,6 +137,8 @@ def test_what_makes_no_sense_is_refused(world):
     plain = str(save_encoder(folder / "plain", "bert", "mean"))
     with pytest.raises(InputError, match="the model plain is no ColBERTer model"):
         ColberterRetriever.build(data, folder / "refused", model=plain, device="cpu")
+    with pytest.raises(InputError, match="uni is a ColBERTer model: it goes with the colberter retriever"):
+        LateRetriever.build(data, folder / "refused", model=models["uni"], device="cpu")
     dense = DenseRetriever.build(data, folder / "dense", model=plain, device="cpu")
     with pytest.raises(InputError, match="an index of kind 'flat', expected colberter"):
         ColberterRetriever(dense.index)(data)
