@@ -20,6 +20,12 @@ from .colberter_network import ColberterConfig, make_network
 from .encoder_settings import read_object
 from .loading import quiet
 
+#: What its authors publish, and what it is.
+PUBLISHED = {
+    "sebastian-hofstaetter/colberter-128-32-msmarco": "ColBERTer, 128 and 32 dimensions, for the colberter retriever",
+    "sebastian-hofstaetter/uni-colberter-128-1-msmarco": "Uni-ColBERTer, 128 and 1 dimension, only equal words match",
+}
+
 BACKBONE, PICKLED = "backbone", "pytorch_model.bin"
 
 #: Fields that only this architecture's configuration has; its authors' ColBERT shares `model_type` and others with it.

@@ -7,6 +7,7 @@ import importlib.util
 
 from .cards import card_rows
 from .checkpoint import EMBEDDED_NAME, EMBEDDED_PACKAGE
+from .colberter_files import PUBLISHED
 from .multivector_card import card_rows as late_card_rows
 from .sparse_settings import card_rows as sparse_card_rows
 
@@ -22,6 +23,7 @@ def known_models() -> list[tuple[str, str]]:
         *carded,
         *sparse_card_rows(),
         *late_card_rows(),
+        *PUBLISHED.items(),
     ]
 
 
