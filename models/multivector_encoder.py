@@ -200,9 +200,8 @@ class MultiVectorEncoder:
         prompt = self.settings.document_prompt or ""
         vectors: list[np.ndarray] = [_NONE] * len(documents)
         if pictures:
-            for row, vector in zip(
-                pictures, self._picture_tokens([files[row] for row in pictures], prompt), strict=True
-            ):
+            found = self._picture_tokens([file for file in files if file], prompt)
+            for row, vector in zip(pictures, found, strict=True):
                 vectors[row] = vector
         if texts:
             if renders_queries_only(self._loaded):
@@ -215,13 +214,13 @@ class MultiVectorEncoder:
                 vectors[row] = vector
         return MultiVector.of(vectors, int(self._loaded.get_embedding_dimension()))
 
-    def _picture_tokens(self, files: list[str | None], prompt: str) -> list[np.ndarray]:
+    def _picture_tokens(self, files: list[str], prompt: str) -> list[np.ndarray]:
         network, found = self.documents, [_NONE] * len(files)
         batches = image_batches(
             self.checkpoint.name,
             network.model,
             network.device,
-            [file for file in files if file],
+            files,
             token_budget=network.token_budget,
             prompt=prompt or None,
             task="document",
