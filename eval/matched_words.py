@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InputError
+from ..errors import CribbleError
 from ..excerpt import excerpt
 from ..explanation import Explanation, WordShare
 from ..progress import progress
@@ -61,7 +61,7 @@ def matched_words(
                 text = query_texts.get(query_id, "")
                 try:
                     found[query_id] = _explained(by_part[part], inner, text, doc_ids)
-                except InputError as error:
+                except CribbleError as error:
                     logger.warning("%s: the report does not show what matched: %s", name, error)
                     return None
             advance(len(doc_ids))
