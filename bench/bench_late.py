@@ -20,6 +20,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,13 +81,13 @@ def ours() -> dict[str, Work]:
     from ..index.maxsim import maxsim
     from ..index.maxsim_factors import in_order
     from ..index.maxsim_stored import ways
-    from ..index.multivector_files import read, stored
+    from ..index.multivector_files import STORAGE, read, stored
 
     query, tokens, offsets = vectors()
     operations = 2 * tokens.size * len(query)
     again = np.lib.stride_tricks.as_strided(tokens, tokens.shape, (0, 4))
     works = {
-        "float32": Work(
+        "float32, maxsim": Work(
             lambda: _timed(lambda: float(maxsim(query, tokens, offsets)[0])),
             lambda: _timed(lambda: float(maxsim(query, again, offsets)[0])),
             tokens.nbytes,
@@ -94,7 +95,7 @@ def ours() -> dict[str, Work]:
         )
     }
     exact = read(stored(query, "bfloat16")[0], "bfloat16")
-    for storage in ("bfloat16", "float16", "int8"):
+    for storage in STORAGE:
         numbers, scales = stored(tokens, storage)
         places = [("", in_order(numbers))] + [(", at an address of numpy's", numbers)] * (storage == "bfloat16")
         for way in ways(storage, len(query))[:-1]:
@@ -157,7 +158,7 @@ def kernel(peer: str | None) -> None:
             raise SystemExit(f"{peer} did not start")
         base = "pylate colbert_scores"
         for what in ("colbert_scores", "colbert_scores_bfloat16", "rerank"):
-            works[f"pylate {what}"] = Work(lambda what=what: _asked(started, what))
+            works[f"pylate {what}"] = Work(partial(_asked, started, what))
     rows: dict[str, list[tuple[float, float, float]]] = {name: [] for name in works}
     cached: dict[str, list[float]] = {name: [] for name in works}
     for number in range(ROUNDS + 2):

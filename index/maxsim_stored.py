@@ -1,7 +1,8 @@
-"""MaxSim of tokens as they are stored: bfloat16, float16, or int8 with a scale a token, never a float32 copy in memory.
+"""MaxSim of tokens as they are stored: float32, bfloat16, float16, or int8 with a scale a token, never a copy in memory.
 
 What multiplies depends on the CPU (`ways`): AMX where the kernel grants it, `vpdpbusd` for int8, else float32 after a
-conversion in the first cache, which all that have fused multiply-add can. For the first two a query token is made the sum
+conversion in the first cache, which all that have fused multiply-add can. Products become best matches there, too. For the
+first two a query token is made the sum
 of two bfloat16 numbers, or of two whole numbers of 8 bits and a scale: so it keeps 16 significant bits, or 15 below its
 greatest number, and what that can cost is known (`StoredQueries.errors`). Products of bfloat16 are added up in float32,
 those of int8 in 32-bit whole numbers.
@@ -40,7 +41,7 @@ from .multivector_files import read
 _TILES = 2
 
 #: The numpy type in which tokens of a storage come.
-_STORAGE = {"uint16": "bfloat16", "float16": "float16", "int8": "int8"}
+_STORAGE = {"float32": "float32", "uint16": "bfloat16", "float16": "float16", "int8": "int8"}
 
 #: How a stored row is made what is multiplied, by storage and way.
 _KINDS = {
@@ -51,6 +52,7 @@ _KINDS = {
     ("bfloat16", "float32"): kernel.FLOAT_OF_BFLOAT16,
     ("float16", "float32"): kernel.FLOAT_OF_FLOAT16,
     ("int8", "float32"): kernel.FLOAT_OF_INT8,
+    ("float32", "float32"): kernel.COPIED_WORDS,
 }
 
 
@@ -71,9 +73,10 @@ def maxsim_stored(
 ) -> np.ndarray:
     """`maxsim.maxsim` with inner products, of documents as they are stored: (n,) float32.
 
-    `query` is (t, d) float32; document i has the rows `offsets[i]:offsets[i + 1]` of `numbers` (T, d): uint16 (the bits of
-    bfloat16; of a torch tensor `.view(torch.uint16).numpy()`), float16, or int8, whose rows are multiplied with `scales`
-    (T,) float32. A match is that of float32 products and sums to 2^-16 · |q| · |d|, of int8 to √d · 2^-17 · max|q| · |d|.
+    `query` is (t, d) float32; document i has the rows `offsets[i]:offsets[i + 1]` of `numbers` (T, d): float32, uint16 (the
+    bits of bfloat16; of a torch tensor `.view(torch.uint16).numpy()`), float16, or int8, whose rows are multiplied with
+    `scales` (T,) float32. A match errs as one in float32 does, and where the query is taken in two parts (`ways`) by up to
+    2^-17 · |q| · |d| more, of int8 tokens by √d · max |q| · |d| / 64,000. Tokens at a multiple of 64 bytes are read faster.
     `mean` divides by t. A document of no tokens gets t times -1. Errors: `InputError` for other types and shapes.
     """
     queries = MultiVector(query, np.array([0, len(query)]))
@@ -104,8 +107,7 @@ def _checked(queries: MultiVector, numbers: np.ndarray, offsets: np.ndarray, sca
     storage = _STORAGE.get(str(numbers.dtype))
     if storage is None:
         raise InputError(
-            f"maxsim_stored: numbers are {numbers.dtype}, expected uint16 (bits of bfloat16), float16 or int8: for float32 "
-            f"use maxsim"
+            f"maxsim_stored: numbers are {numbers.dtype}, expected float32, float16, uint16 (bits of bfloat16) or int8"
         )
     if (scales is not None) != (storage == "int8"):
         raise UsageError(f"maxsim_stored: scales come with int8 numbers and no others, here with {numbers.dtype}")
@@ -148,7 +150,8 @@ class StoredQueries:
         if way not in there:
             raise UsageError(f"maxsim of {storage} tokens by {way!r}: this machine has {there}")
         parts, scales = [tokens], np.ones(len(tokens), np.float32)
-        sums = factors = NOTHING
+        factors: np.ndarray = NOTHING
+        sums: np.ndarray = NOTHING
         steps = 0
         if way == "float32":
             factors = in_order(widened(tokens, kernel.WIDE, 1).T)
@@ -195,16 +198,17 @@ class StoredQueries:
         if amx and self.storage == "int8":
             how = kernel.AMX_INT8
         places = numbers.ctypes.data | numbers.strides[0] | dim * numbers.itemsize
+        direct = amx and self.storage != "float16" and places % STEP_BYTES == 0
         rows = AMX_ROWS if amx else ROWS
         staged = aligned((rows, self.steps * (STEP_BYTES if amx else 4)), np.uint8)
         shapes = tile_shapes()
         kernel.score_stored(
             how,
             _KINDS[self.storage, self.way],
-            amx and self.storage != "float16" and places % STEP_BYTES == 0,
+            direct or self.storage == "float32",
             numbers.ctypes.data,
             numbers.strides[0],
-            dim,
+            2 * dim if self.storage == "float32" else dim,  # words
             np.ascontiguousarray(scales, np.float32),
             np.ascontiguousarray(offsets, np.int64),
             self.factors.ctypes.data,

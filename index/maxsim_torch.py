@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -27,14 +28,12 @@ def maxsim_torch(
     torch.set_float32_matmul_precision("highest")
     try:
         sizes = torch.from_numpy(np.diff(queries.offsets)).to(device)
-        left = _unit(torch.from_numpy(np.ascontiguousarray(queries.tokens, np.float32)).to(device), similarity)
+        left = _unit(_moved(queries.tokens, device), similarity)
         scores = torch.empty((len(queries), len(documents)), dtype=torch.float64, device=device)
         for first, last in blocks(documents.offsets, max(64, _HELD // (4 * max(1, len(left))))):
-            rows = np.ascontiguousarray(
-                documents.tokens[documents.offsets[first] : documents.offsets[last]], np.float32
-            )
+            rows = documents.tokens[documents.offsets[first] : documents.offsets[last]]
             lengths = torch.from_numpy(np.diff(documents.offsets[first : last + 1])).to(device)
-            right = _unit(torch.from_numpy(rows).to(device), similarity)
+            right = _unit(_moved(rows, device), similarity)
             similarities = right @ left.T
             if similarity == "l2":
                 similarities = 2 * similarities - (right * right).sum(1, keepdim=True) - (left * left).sum(1)
@@ -50,6 +49,15 @@ def maxsim_torch(
         return found
     finally:
         torch.set_float32_matmul_precision(precision)
+
+
+def _moved(values: np.ndarray, device: str) -> Any:
+    """`values` as a float32 tensor on `device`."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of arrays that may not be written to: nothing is
+        return torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(device)
 
 
 def _unit(values: Any, similarity: str) -> Any:

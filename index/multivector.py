@@ -195,7 +195,7 @@ class MultivectorIndex(OfEncoder):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Scores (queries, available) float32, and by how much those of each query may err (queries,)."""
         scores = np.empty((len(queries), available), np.float32)
-        if not self._on_torch and self._pairwise == "dot" and self._storage != "float32":
+        if not self._on_torch and self._pairwise == "dot":
             return scores, self._scan_stored(queries, selection, scores)
         side = QuerySide.of(queries.tokens, queries.offsets, self._pairwise)
         for part in self._parts(selection, _DEVICE_TOKENS if self._on_torch else side.block_tokens):

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..explanation import Explanation
-from ..index.maxsim import maxsim
+from ..index.maxsim_stored import maxsim_stored
 from ..records import Document, Query
 from ..registry import register
 from ..vectors import MultiVector
@@ -118,7 +118,7 @@ class MaxSim(TextReranker):
     def _scored(self, query: np.ndarray, documents: MultiVector) -> np.ndarray:
         """Scores (n,) float32 of one query; products and sums in float32 on either device."""
         if self._torch_device is None:
-            return maxsim(query, documents.tokens, documents.offsets)
+            return maxsim_stored(query, documents.tokens, documents.offsets)
         from ..index.maxsim_torch import maxsim_torch
 
         queries = MultiVector(query, np.array([0, len(query)]))
