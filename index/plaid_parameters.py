@@ -70,8 +70,11 @@ class Probing:
         return cls(nprobe, given.get("t_prime", t_prime), min(max(_BOUND, nprobe), centroids))
 
 
-def checked_parameters(mode: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that are not None. Raises `UsageError` for an unknown mode, another mode's parameter, a bad value."""
+def checked_parameters(mode: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that are not None; without a `mode` it is plaid. Raises `UsageError` for an unknown mode, another
+    mode's parameter, a bad value.
+    """
+    mode = mode or "plaid"
     if mode not in MODES:
         raise UsageError(f"plaid search: mode {mode!r} is unknown: {suggest(mode, MODES)}")
     kept = {name: value for name, value in given.items() if value is not None}

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import InputError, UsageError, suggest
 from ..explanation import Explanation
+from ..index import muvera_options, plaid_options, plaid_parameters
 from ..index.manifest import read_manifest
-from ..index.muvera_options import OPTIONS
 from ..index.opening import find_kind
 from ..models.multivector_options import TOKEN_ENCODING, make_token_encoder, token_encoder_of
 from ..records import Document, Query, Run
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 #: Kinds of index: the options of building each that others lack, and what a search takes besides filters.
 KINDS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "multivector-exact": ({}, ()),
-    "muvera": (OPTIONS, ("candidates", "nprobe", "ef")),
+    "multivector-exact": ({"storage": str}, ()),
+    "muvera": ({"storage": str, **muvera_options.OPTIONS}, ("candidates", "nprobe", "ef")),
+    "plaid": (plaid_options.OPTIONS, plaid_parameters.PARAMETERS),
 }
 
 
@@ -45,7 +46,11 @@ class LateRetriever(Indexed, Retriever):
     a model those of the embedded all-MiniLM-L6-v2. `device` is auto, cpu or cuda. The best `k` documents are found.
 
     Of a `muvera` index the `candidates` that its encodings propose are scored exactly (2 · k, at least 256); `nprobe` and
-    `ef` are those of the structure that searches the encodings. An exact index refuses all three.
+    `ef` are those of the structure that searches the encodings.
+
+    A `plaid` index is searched by `mode` plaid: documents of the `ncells` best centroids of each query token, the best
+    `ndocs` by their centroids that score `threshold` or more; warp: `nprobe` centroids a query token, and an estimate by
+    `t_prime` of what is missing; or exhaustive. An index of another kind refuses what is not its own.
     """
 
     index: str | Path
@@ -58,6 +63,11 @@ class LateRetriever(Indexed, Retriever):
     candidates: int | None = None
     nprobe: int | None = None
     ef: int | None = None
+    mode: str | None = None
+    ncells: int | None = None
+    threshold: float | None = None
+    ndocs: int | None = None
+    t_prime: int | None = None
     score_kind: str = field(default="maxsim", init=False)
     index_kinds: ClassVar[tuple[str, ...]] = tuple(KINDS)
     build_options: ClassVar[Mapping[str, Any]] = {
@@ -65,7 +75,6 @@ class LateRetriever(Indexed, Retriever):
         **TOKEN_ENCODING,
         "similarity": str | None,
         "mean": bool | None,
-        "storage": str,
         "pool_factor": float,
         "pool": str | None,
         **{name: kind for own, _ in KINDS.values() for name, kind in own.items()},
@@ -101,6 +110,9 @@ class LateRetriever(Indexed, Retriever):
         for name in self.parameters:
             if name not in KINDS[kind][1]:
                 raise UsageError(f"late: {name} has no effect: {self.index} is an index of kind {kind}")
+        if kind == "plaid":  # on the CPU, wherever queries are encoded
+            plaid_parameters.checked_parameters(self.mode, {n: v for n, v in self.parameters.items() if n != "mode"})
+            return find_kind(kind).open(self.index)
         return find_kind(kind).open(self.index, device=self.device)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -96,10 +97,46 @@ def test_muvera_by_the_retriever(world):
         open_retriever(folder / "muvera-exact", candidates=3)(data)
 
 
+def test_plaid_by_the_retriever(world):
+    folder, model, data = world
+    late = LateRetriever.build(data, folder / "plaid", model=model, device="cpu", kind="plaid", bits=4, centroids=16)
+    manifest = read_manifest(folder / "plaid")
+    assert (manifest.kind, manifest.options["bits"], manifest.options["centroids"]) == ("plaid", 4, 16)
+    exact = LateRetriever.build(data, folder / "plaid-exact", model=model, device="cpu", k=10)
+    open_plaid = partial(open_retriever, folder / "plaid", device="cpu", k=10)
+    both = [len(set(open_plaid()(data).ids(q.id)) & set(exact(data).ids(q.id))) for q in QUERIES]
+    assert sum(both) >= 24
+    few = open_plaid(ncells=1, threshold=0.6, ndocs=20)
+    assert few(data).to_dict() != open_plaid()(data).to_dict()
+    assert few(data).score_kind == "maxsim"
+    runs = [open_plaid(**given)(data).to_dict() for given in ({}, {"mode": "warp"}, {"mode": "warp", "nprobe": 1})]
+    assert runs[0] != runs[1] != runs[2]
+    assert few.key() != late.key()
+    assert late(data).num_rows == 3 * len(DOCUMENTS)  # k is 1000
+    for given, message in [
+        ({"candidates": 3}, "candidates has no effect: .* is an index of kind plaid"),
+        ({"nprobe": 3}, "nprobe has no effect in mode plaid: it is of mode warp"),
+        ({"mode": "warp", "ncells": 3}, "ncells has no effect in mode warp"),
+        ({"mode": "wrap"}, "mode 'wrap' is unknown: did you mean 'warp'"),
+        ({"ncells": 0}, "ncells is 0, expected a whole number, at least 1"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            open_plaid(**given)(data)
+    with pytest.raises(UsageError, match=r"ncells has no effect: .* is an index of kind multivector-exact"):
+        open_retriever(folder / "plaid-exact", ncells=3)(data)
+    with pytest.raises(UsageError, match="storage"):
+        LateRetriever.build(data, folder / "refused", model=model, device="cpu", kind="plaid", storage="int8")
+    late.add(Dataset("more", [], open_documents=lambda: iter([Document("new", "cat dog cat dog")])))
+    assert "new" in late(data).ids("q1")[:20]
+
+
 def test_wrong_options_are_refused(world):
     folder, model, data = world
     for options, message in [
-        ({"kind": "plaids"}, "kind 'plaids' is unknown"),
+        ({"kind": "plaids"}, "kind 'plaids' is unknown: did you mean 'plaid'"),
+        ({"kind": "plaid", "bits": 3}, "bits is 3, expected 1, 2, 4 or 8"),
+        ({"kind": "plaid", "links": 3}, "plaid index has no option 'links'"),
+        ({"bits": 2}, "multivector-exact index has no option 'bits'"),
         ({"links": 3}, "multivector-exact index has no option 'links'"),
         ({"pooling": "mean"}, "late index has no option 'pooling'"),
         ({"storage": "float8"}, "storage 'float8' is unknown"),

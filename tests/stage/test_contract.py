@@ -107,8 +107,10 @@ FLIPS: dict[str, dict[str, Flip]] = LLM_FLIPS | {
         "model": Flip(world_value("other_encoder"), RAISES, r"made by another encoder"),
         "device": Flip("cuda", RAISES, _NO_GPU),
         **_FILTERS,
-        # What they do to an index of kind muvera is in tests/index/test_muvera.py.
+        # What they do to other kinds is in tests/index/test_muvera.py and test_plaid_search.py.
         **{name: Flip(3, RAISES, f"{name} has no effect") for name in ("candidates", "nprobe", "ef")},
+        **{name: Flip(3, RAISES, f"{name} has no effect") for name in ("ncells", "threshold", "ndocs", "t_prime")},
+        "mode": Flip("warp", RAISES, "mode has no effect"),
     },
     "colberter": {
         "index": Flip(world_value("other_colberter")),
