@@ -18,7 +18,7 @@ from ..registry import register
 from ..vectors import BagVectors, EncoderSpec, MultiVector
 from .best import sort_descending
 from .build import build_index
-from .colberter_files import STORAGE, ColberterShard
+from .colberter_files import STORAGE, Shards
 from .colberter_options import LEAST_CANDIDATES, check_search
 from .colberter_parts import Part
 from .colberter_postings import Postings
@@ -64,14 +64,13 @@ class ColberterIndex(OfEncoder):
         self.texts = TextStore(path, manifest)
         self.widths, self.exact_match, self.mix = bag_facts(manifest.encoder)
         self.score_kind = "dot"
-        storage = manifest.options["storage"]
-        shards = [ColberterShard.open(folder, storage, self.exact_match) for folder in manifest.shard_folders(path)]
+        shards = Shards(manifest.shard_folders(path), manifest.options["storage"], self.exact_match)
         starts = np.concatenate([[0], np.cumsum(manifest.shards)]).astype(np.int64)
         whole = manifest.whole_folder(path)
         self._ranks = np.asarray(np.load(whole / RANKS, mmap_mode="r"))
         largest = np.load(whole / LARGEST)
-        self._cls = Part([shard.cls for shard in shards], starts, float(largest[0]), self._ranks)
-        self._bags = Part([shard.bags for shard in shards], starts, float(largest[1]), self._ranks)
+        self._cls = Part(shards, "cls", starts, float(largest[0]), self._ranks)
+        self._bags = Part(shards, "bags", starts, float(largest[1]), self._ranks)
         self._postings = Postings(whole, shards, starts) if self.exact_match else None
 
     @classmethod

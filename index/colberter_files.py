@@ -8,7 +8,9 @@ words.npy (T,)                                ids of their words, uint32
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,9 @@ CLS, CLS_SCALES, WORDS = "cls.npy", "cls_scales.npy", "words.npy"
 
 #: How numbers are kept (multivector_files.py).
 STORAGE = ("float32", "float16", "int8")
+
+#: Mapped files cost a file descriptor each, and a shard has up to five; so many shards stay open at once.
+_OPEN_SHARDS = 64
 
 NO_WORDS = np.zeros(0, np.uint32)
 
@@ -57,3 +62,23 @@ class ColberterShard:
         places, _ = token_places(self.bags.offsets, documents)
         words = self.words[places] if len(self.words) else NO_WORDS
         return StoredBags(cls.numbers, cls.scales, self.bags.kept(documents), words)
+
+
+class Shards:
+    """An index's shards, opened as they are read."""
+
+    def __init__(self, folders: Sequence[Path], storage: str, exact_match: bool) -> None:
+        self.storage, self._folders = storage, folders
+        self._opened = lru_cache(maxsize=_OPEN_SHARDS)(partial(_open_shard, folders, storage, exact_match))
+
+    def __len__(self) -> int:
+        return len(self._folders)
+
+    def __getitem__(self, number: int) -> ColberterShard:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        return self._opened(number)
+
+
+def _open_shard(folders: Sequence[Path], storage: str, exact_match: bool, number: int) -> ColberterShard:
+    return ColberterShard.open(folders[number], storage, exact_match)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from ..vectors import MultiVector
 from .best import sort_descending
+from .colberter_files import Shards
 from .maxsim import blocks, maxsim_all, product
 from .maxsim_kernel import exact_sum_of_best
 from .maxsim_stored import StoredQueries
@@ -21,15 +22,19 @@ _NOTHING = np.zeros(0, np.float32)
 
 
 class Part:
-    """Vectors of all documents in `shards`, whose rows begin at `starts`, with norms up to `largest`.
+    """Vectors of all documents, `part` (cls or bags) of `shards`, whose rows begin at `starts`, with norms up to `largest`.
 
     A document's score is the sum over a query's vectors of their greatest inner product with one of its own, in float64
     over the vectors as they are stored; a document without vectors scores 0.
     """
 
-    def __init__(self, shards: Sequence[TokenShard], starts: np.ndarray, largest: float, ranks: np.ndarray) -> None:
-        self._shards, self._starts, self._largest, self._ranks = shards, starts, largest, ranks
-        self.filled = np.concatenate([np.diff(shard.offsets) > 0 for shard in shards])
+    def __init__(self, shards: Shards, part: str, starts: np.ndarray, largest: float, ranks: np.ndarray) -> None:
+        self._shards, self._part, self._starts, self._largest, self._ranks = shards, part, starts, largest, ranks
+        self.filled = np.concatenate([np.diff(self._shard(number).offsets) > 0 for number in range(len(shards))])
+
+    def _shard(self, number: int) -> TokenShard:
+        shard: TokenShard = getattr(self._shards[number], self._part)
+        return shard
 
     def best(self, queries: MultiVector, count: int, selection: np.ndarray | None) -> list[np.ndarray]:
         """Per query the rows of the best `count` of `selection`, of all where it is None, ascending: exact scores, then ids.
@@ -61,12 +66,12 @@ class Part:
     def _scan(self, queries: MultiVector, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Scores (queries, m) float32, and by how much those of each query may err (queries,)."""
         scores = np.empty((len(queries), len(rows)), np.float32)
-        if self._shards[0].storage == "float32":
+        if self._shards.storage == "float32":
             for first, tokens, offsets in self._batches(rows):
                 scores[:, first : first + len(offsets) - 1] = maxsim_all(queries, MultiVector(tokens, offsets))
             errors = self._errors(queries.tokens)
         else:
-            side = StoredQueries.of(queries.tokens, queries.offsets, self._shards[0].storage)
+            side = StoredQueries.of(queries.tokens, queries.offsets, self._shards.storage)
             for done, shard, own in self._of_shards(rows):
                 last = done + len(own)
                 if 2 * len(own) > len(shard):
@@ -99,12 +104,11 @@ class Part:
         return errors
 
     def _of_shards(self, rows: np.ndarray) -> Iterator[tuple[int, TokenShard, np.ndarray]]:
-        """Each shard with those of the ascending `rows` that are its own, and the place of their first among all."""
-        done = 0
-        for shard, start, end in zip(self._shards, self._starts[:-1], self._starts[1:], strict=True):
-            own = rows[slice(*np.searchsorted(rows, [start, end]))] - start
-            yield done, shard, own
-            done += len(own)
+        """Each shard with those of the ascending `rows` that are its own, if any, and the place of their first among all."""
+        cuts = np.searchsorted(rows, self._starts)
+        for number in np.flatnonzero(np.diff(cuts)).tolist():
+            first, last = cuts[number : number + 2].tolist()
+            yield first, self._shard(number), rows[first:last] - self._starts[number]
 
     def _batches(self, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Vectors and offsets of ascending `rows`, and the place of their first among these, `_AT_ONCE` at a time."""

@@ -9,13 +9,12 @@ Where a word's vector lies in its document is found by the word ids there, which
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .colberter_files import ColberterShard
+from .colberter_files import ColberterShard, Shards
 from .compiling import compiled
 from .durable import write_array
 from .multivector_files import read
@@ -23,15 +22,12 @@ from .multivector_files import read
 POSTING_WORDS, POSTING_OFFSETS, POSTING_ROWS = "posting_words.npy", "posting_offsets.npy", "posting_rows.npy"
 
 
-def write_postings(folder: Path, shards: Iterable[tuple[np.ndarray, np.ndarray]], rows: int) -> int:
-    """Write the lists of `rows` documents, whose shards have word ids (T,) and offsets (n + 1,); returns their bytes.
-
-    Memory holds a shard's words, and all distinct ones.
-    """
-    kept = list(shards)
+def write_postings(folder: Path, shards: Shards, rows: int) -> int:
+    """Write the lists of the `rows` documents in `shards`; returns their bytes. Memory holds a shard's words, and all
+    distinct ones."""
     words, counts = np.zeros(0, np.uint32), np.zeros(0, np.int64)
-    for ids, _ in kept:
-        own, times = np.unique(ids, return_counts=True)
+    for number in range(len(shards)):
+        own, times = np.unique(shards[number].words, return_counts=True)
         both = np.union1d(words, own)
         joined = np.zeros(len(both), np.int64)
         joined[np.searchsorted(both, words)] += counts
@@ -44,16 +40,15 @@ def write_postings(folder: Path, shards: Iterable[tuple[np.ndarray, np.ndarray]]
     if not starts[-1]:
         write_array(folder / POSTING_ROWS, [np.zeros(0, dtype)], 0, (), dtype)
     else:
-        _write_rows(folder / POSTING_ROWS, kept, words, starts, dtype)
+        _write_rows(folder / POSTING_ROWS, shards, words, starts, dtype)
     return sum((folder / name).stat().st_size for name in (POSTING_WORDS, POSTING_OFFSETS, POSTING_ROWS))
 
 
-def _write_rows(
-    path: Path, shards: list[tuple[np.ndarray, np.ndarray]], words: np.ndarray, starts: np.ndarray, dtype: Any
-) -> None:
+def _write_rows(path: Path, shards: Shards, words: np.ndarray, starts: np.ndarray, dtype: Any) -> None:
     file = np.lib.format.open_memmap(path, "w+", dtype, (int(starts[-1]),))
     free, first = starts[:-1].copy(), 0
-    for ids, offsets in shards:
+    for number in range(len(shards)):
+        ids, offsets = shards[number].words, shards[number].bags.offsets
         order = np.argsort(ids, kind="stable")  # rows ascend among equal words
         own = np.searchsorted(words, ids[order])
         begins = np.flatnonzero(np.diff(own, prepend=-1))
@@ -74,7 +69,7 @@ class Postings:
     counts in a document of one vector, which has no other; here it does not.)
     """
 
-    def __init__(self, folder: Path, shards: Sequence[ColberterShard], starts: np.ndarray) -> None:
+    def __init__(self, folder: Path, shards: Shards, starts: np.ndarray) -> None:
         self._words = np.asarray(np.load(folder / POSTING_WORDS, mmap_mode="r"))
         self._offsets = np.asarray(np.load(folder / POSTING_OFFSETS, mmap_mode="r"))
         self._rows = np.asarray(np.load(folder / POSTING_ROWS, mmap_mode="r"))
@@ -90,12 +85,11 @@ class Postings:
                 continue
             rows = self._rows[self._offsets[at] : self._offsets[at + 1]]
             cuts = np.searchsorted(rows, self._starts)
-            for shard, first, begin, end in zip(self._shards, self._starts, cuts[:-1], cuts[1:], strict=False):
-                if begin < end:
-                    own = rows[begin:end] - first
-                    vectors = _vectors(shard, _places(own, shard.bags.offsets, shard.words, word))
-                    last = first + len(shard.bags)
-                    _add_best(own, vectors, token, total[first:last], shared[first:last])
+            for number in np.flatnonzero(np.diff(cuts)).tolist():
+                shard, (first, last) = self._shards[number], self._starts[number : number + 2]
+                own = rows[cuts[number] : cuts[number + 1]] - first
+                vectors = _vectors(shard, _places(own, shard.bags.offsets, shard.words, word))
+                _add_best(own, vectors, token, total[first:last], shared[first:last])
         return total, shared
 
 

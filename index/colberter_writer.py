@@ -15,7 +15,7 @@ from ..ids import order_descending
 from ..progress import Advance
 from ..records import Document
 from ..vectors import BagVectors
-from .colberter_files import CLS, CLS_SCALES, NO_WORDS, WORDS, ColberterShard, StoredBags
+from .colberter_files import CLS, CLS_SCALES, NO_WORDS, WORDS, ColberterShard, Shards, StoredBags
 from .colberter_postings import write_postings
 from .durable import write_array
 from .growing import GrowingArray
@@ -91,8 +91,7 @@ class ColberterWriter:
         written = sum(path.stat().st_size for shard in shards for name in names if (path := shard / name).exists())
         counts = {"vector_bytes_per_document": -(-written // len(ids))}
         if self.exact_match:
-            opened_shards = (self._open(shard) for shard in shards)
-            size = write_postings(folder, ((shard.words, shard.bags.offsets) for shard in opened_shards), len(ids))
+            size = write_postings(folder, Shards(shards, self.storage, exact_match=True), len(ids))
             counts["proposal_bytes_per_document"] = -(-size // len(ids))
         return counts
 

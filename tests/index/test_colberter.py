@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cribble.errors import InputError, SetupError, UsageError
+from cribble.index import colberter_files
 from cribble.index.changes import add_documents, compact_index, delete_documents
 from cribble.index.colberter import ColberterIndex
 from cribble.index.colberter_options import MODES
@@ -186,6 +187,22 @@ def test_results_for_less_are_the_head_of_those_for_more(tmp_path):
                 for cut, ranking in zip(index.search(queries, k, mode=mode, **candidates), whole, strict=True):
                     assert cut.ids.tolist() == ranking.ids[:k].tolist()
                     assert cut.scores.tolist() == ranking.scores[:k].tolist()
+
+
+@pytest.mark.parametrize("spec", [SPEC, EXACT_SPEC], ids=["colberter", "exact"])
+def test_shards_do_not_all_stay_open(tmp_path, spec, monkeypatch):
+    """Each mapped file costs a file descriptor: here of 2 shards, beside a few of the whole index."""
+    monkeypatch.setattr(colberter_files, "_OPEN_SHARDS", 2)
+    queries = encode_bags(TEXTS)
+    few = build_bags(tmp_path / "few", DOCUMENTS, spec=spec, shard_documents=90)
+    expected = [few.search(queries, 9, mode=mode) for mode in MODES]
+    before = len(os.listdir("/proc/self/fd"))
+    index = build_bags(tmp_path / "many", DOCUMENTS, spec=spec, shard_documents=5)
+    for mode, rankings in zip(MODES, expected, strict=True):
+        for one, two in zip(index.search(queries, 9, mode=mode), rankings, strict=True):
+            assert one.ids.tolist() == two.ids.tolist()
+            assert one.scores.tolist() == two.scores.tolist()
+    assert len(os.listdir("/proc/self/fd")) - before < 18
 
 
 def test_bytes_are_counted(tmp_path):
