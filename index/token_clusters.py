@@ -12,10 +12,14 @@ import math
 import numpy as np
 
 from .token_means import add_tokens
+from .token_nearest import ZEROS, look_into, nearest_in_groups
 from .token_products import columns_of, ordered_product
 
 #: Tokens that are compared at a time.
-_TOKENS = 1 << 14
+_TOKENS = 1 << 12
+
+#: Room between lists, so that their ends do not share a line of the cache where they are powers of two long.
+_ASIDE = 19
 
 #: Up to so many centroids a token is compared with all.
 FLAT = 512
@@ -36,7 +40,7 @@ class NearestCentroids:
     def __init__(self, centroids: np.ndarray, margin: float = MARGIN, most: int = MOST) -> None:
         self.centroids = np.ascontiguousarray(centroids, np.float32)
         self.margin, self.most = margin, most
-        self._groups: list[tuple[np.ndarray, np.ndarray]] = []
+        self._groups = 0
         if len(self.centroids) <= FLAT:
             self._centres = columns_of(self.centroids)
             return
@@ -45,9 +49,14 @@ class NearestCentroids:
         order = np.argsort(own.ravel(), kind="stable")
         ends = np.cumsum(np.bincount(own.ravel(), minlength=len(centres)))
         filled = np.flatnonzero(np.diff(ends, prepend=0))
-        for group in filled:
-            inside = members[order[ends[group - 1] if group else 0 : ends[group]]]
-            self._groups.append((inside, columns_of(self.centroids[inside])))
+        insides = [members[order[ends[group - 1] if group else 0 : ends[group]]] for group in filled]
+        columns = [columns_of(self.centroids[inside]) for inside in insides]
+        self._groups = len(filled)
+        self._starts = np.cumsum([0, *(own.shape[1] for own in columns)])
+        self._columns = np.concatenate([own.ravel() for own in columns])
+        self._members = np.concatenate(
+            [np.concatenate([i, np.repeat(i[:1], c.shape[1] - len(i))]) for i, c in zip(insides, columns, strict=True)]
+        )
         self._centres = columns_of(centres[filled])
 
     def of(self, tokens: np.ndarray) -> np.ndarray:
@@ -58,7 +67,7 @@ class NearestCentroids:
             part = tokens[start : start + _TOKENS]
             to_centres = ordered_product(part, self._centres)
             if self._groups:
-                found[start : start + len(part)] = self._in_groups(part, to_centres[:, : len(self._groups)])
+                found[start : start + len(part)] = self._in_groups(part, to_centres)
             else:
                 found[start : start + len(part)] = to_centres.argmax(axis=1)
         return found
@@ -66,28 +75,10 @@ class NearestCentroids:
     def _in_groups(self, tokens: np.ndarray, to_centres: np.ndarray) -> np.ndarray:
         best = np.full(len(tokens), -np.inf, np.float32)
         found = np.zeros(len(tokens), np.int64)
-        looked_into = np.ascontiguousarray(self._looked_into(to_centres).T)
-        for (members, columns), asked in zip(self._groups, looked_into, strict=True):
-            rows = np.flatnonzero(asked)
-            if not len(rows):
-                continue
-            products = ordered_product(tokens[rows], columns)
-            at = products.argmax(axis=1)
-            values, codes = products[np.arange(len(rows)), at], members[at]
-            so_far = best[rows]
-            better = (values > so_far) | ((values == so_far) & (codes < found[rows]))
-            best[rows[better]] = values[better]
-            found[rows[better]] = codes[better]
+        rows, counts = np.empty((self._groups, len(tokens) + _ASIDE), np.int32), np.zeros(self._groups, np.int64)
+        look_into(to_centres, self._groups, self.margin, self.most, rows, counts)
+        nearest_in_groups(tokens, rows, counts, self._columns, self._starts, self._members, ZEROS, best, found)
         return found
-
-    def _looked_into(self, to_centres: np.ndarray) -> np.ndarray:
-        """Which groups (T, G) bool are looked into."""
-        near = to_centres >= to_centres.max(axis=1, keepdims=True) - np.float32(self.margin)
-        many = np.flatnonzero(np.count_nonzero(near, axis=1) > self.most)
-        if len(many):
-            own = to_centres[many]
-            near[many] &= own >= np.partition(own, -self.most, axis=1)[:, -self.most, None]
-        return near
 
 
 def grouped(centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
