@@ -154,7 +154,7 @@ class LateRetriever(Indexed, Retriever):
             similarity=options.get("similarity", "cosine"),
             mean=bool(options.get("mean", False)),
             stage_score=own_score(self, query, document.id, self.parameters),
-            notes=_losses(self.opened.manifest.kind, options),
+            notes=_losses(self.opened.manifest.kind, options, self.parameters.get("mode")),
         )
 
     def retrieve(self, queries: list[Query], k: int) -> Run:
@@ -165,8 +165,8 @@ class LateRetriever(Indexed, Retriever):
         return self.search_vectors(queries, self.query_vectors(queries), k)
 
 
-def _losses(kind: str, options: Mapping[str, Any]) -> list[str]:
-    """What the index keeps of a document's token vectors, where that is not all."""
+def _losses(kind: str, options: Mapping[str, Any], mode: str | None) -> list[str]:
+    """What the index keeps of a document's token vectors, where that is not all, and what its search does not look at."""
     kept = []
     if (factor := options.get("pool_factor", 1.0)) > 1:
         kept.append(f"one vector for about {factor:g} tokens")
@@ -174,6 +174,12 @@ def _losses(kind: str, options: Mapping[str, Any]) -> list[str]:
         kept.append(f"{options['bits']} bits a dimension")
     elif (storage := options.get("storage", "float32")) != "float32":
         kept.append(f"{storage} numbers")
+    notes = (
+        ["the stage's score (warp) estimates matches with tokens that it does not look at"] if mode == "warp" else []
+    )
     if not kept:
-        return []
-    return [f"the {kind} index keeps {' of '.join(reversed(kept))}; the matches are of the token vectors before that"]
+        return notes
+    return [
+        *notes,
+        f"the {kind} index keeps {' of '.join(reversed(kept))}; the matches are of the token vectors before that",
+    ]

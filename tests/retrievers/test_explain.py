@@ -123,6 +123,7 @@ def test_compressed_and_pooled_kinds_show_both_scores(world):
             {"kind": "muvera", "projected": 8, "repetitions": 2, "partition_bits": 2, "pool_factor": 2},
             "the muvera index keeps float16 numbers of one vector for about 2 tokens;",
         ),
+        ("plaid", {"kind": "plaid", "bits": 2}, "the plaid index keeps 2 bits a dimension;"),
     ]:
         late = built(world, name, "states", **options)
         scores = {hit.document.id: hit.score for hit in late.search(QUERY, 40)}
@@ -133,6 +134,14 @@ def test_compressed_and_pooled_kinds_show_both_scores(world):
             assert found.differs
             assert f"{found.score:.4f} by its token vectors, {found.stage_score:.4f} by the stage" in str(found)
         assert found.to_dict()["stage_score"] == found.stage_score
+
+
+def test_warp_says_that_it_estimates(world):
+    late = built(world, "plaid", "states", kind="plaid", bits=2, mode="warp")
+    found = late.explain_match(QUERY, DOCUMENTS[8])
+    scores = {hit.document.id: hit.score for hit in late.search(QUERY, 40)}
+    assert found.stage_score == pytest.approx(scores["d8"], rel=1e-6)
+    assert [note.partition(" ")[2][:7] for note in found.notes] == ["stage's", "plaid i"]
 
 
 def test_what_a_search_would_not_find_has_no_score(world):
