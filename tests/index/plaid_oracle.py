@@ -25,7 +25,9 @@ class Made:
         return len(self.codes)
 
 
-def made(seed: int, *, documents: int = 120, dim: int = 16, bits: int = 2, centroids: int = 24, shards: int = 3) -> Made:
+def made(
+    seed: int, *, documents: int = 120, dim: int = 16, bits: int = 2, centroids: int = 24, shards: int = 3
+) -> Made:
     """Documents of 0 to 11 tokens, about one in ten a copy of another, in some shards."""
     rng = np.random.default_rng(seed)
     middles = unit(rng.standard_normal((centroids, dim)))

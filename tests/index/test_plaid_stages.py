@@ -34,12 +34,16 @@ def test_the_stages(seed, findable):
     rows = None if findable is None else np.flatnonzero(rng.random(index.documents) < findable)
     allowed = [i for i in (range(index.documents) if rows is None else rows.tolist()) if len(index.codes[i])]
     for query in queries(seed, index):
-        for k, ncells, threshold, ndocs in [(1, 1, 0.5, 4), (5, 1, 0.3, 20), (5, 2, 0.6, 8), (20, 3, 0.99, 30), (3, 24, -9, 7)]:
+        for k, ncells, threshold, ndocs in [
+            (1, 1, 0.5, 4),
+            (5, 1, 0.3, 20),
+            (5, 2, 0.6, 8),
+            (20, 3, 0.99, 30),
+            (3, 24, -9, 7),
+        ]:
             stages = Stages.of({"ncells": ncells, "threshold": threshold, "ndocs": ndocs}, k)
             found = staged(query, index.tokens, index.postings, index.ranks, stages, np.array(allowed))
-            expected = plaid_by_hand(
-                index, query, k, ncells=ncells, threshold=threshold, ndocs=ndocs, findable=allowed
-            )
+            expected = plaid_by_hand(index, query, k, ncells=ncells, threshold=threshold, ndocs=ndocs, findable=allowed)
             assert_same(best(index, query, *found, k), expected, len(query))
 
 
@@ -53,7 +57,9 @@ def test_all_centroids_and_documents_are_an_exhaustive_search(seed):
         rows, values = staged(query, index.tokens, index.postings, index.ranks, stages, filled)
         assert_same(best(index, query, rows, values, 10), exhaustive(index, query, 10), len(query))
         assert_same(
-            best(index, query, filled, index.tokens.maxsim(query, filled), 500), exhaustive(index, query, 500), len(query)
+            best(index, query, filled, index.tokens.maxsim(query, filled), 500),
+            exhaustive(index, query, 500),
+            len(query),
         )
 
 
