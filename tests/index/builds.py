@@ -66,9 +66,11 @@ def build_kind(kind, path, documents, encode=encode, *, spec=SPEC, corpus="made"
 
 
 def contents(path: Path) -> dict[str, str]:
-    """SHA-256 of every file of an index, the manifest without the moment of its making; not a dead writer's lock."""
+    """SHA-256 of every file of an index, the manifest without the moment of its making; not a dead writer's lock, nor what it
+    learnt before the shards."""
     found = {}
-    for file in sorted(p for p in Path(path).rglob("*") if p.is_file() and p.name != "lock"):
+    left = ("lock", "training")
+    for file in sorted(p for p in Path(path).rglob("*") if p.is_file() and p.relative_to(path).parts[0] not in left):
         data = file.read_bytes()
         if file.name == "manifest.json":
             manifest = json.loads(data)

@@ -16,7 +16,7 @@ from cribble.tests.index.binary_builds import build_coded
 from cribble.tests.index.builds import build_flat, build_kind, encode_texts, make_documents
 from cribble.tests.index.sparse_builds import SPEC as SPARSE_SPEC
 from cribble.tests.index.sparse_builds import build_inverted, encode_sparse
-from cribble.tests.index.token_builds import build_exact, build_muvera, encode_tokens
+from cribble.tests.index.token_builds import build_exact, build_muvera, build_plaid, encode_tokens
 from cribble.vectors import Sparse
 
 
@@ -59,6 +59,13 @@ def build_seismic(path, documents, **options):
     return index
 
 
+def build_plaid_for_all(path, documents, **options):
+    """Searched so that all documents are candidates and none is left out."""
+    index = build_plaid(path, documents, **options)
+    index.search = partial(index.search, ncells=1024, threshold=-2.0, ndocs=1000)
+    return index
+
+
 def approximate(kind, parameters, build_it=build_kind, **options):
     """How to build this kind, to be searched with `parameters` under which nothing is approximate at this size."""
 
@@ -82,6 +89,7 @@ BUILDERS = {
     "multivector-exact": (build_exact, encode_tokens, "numba"),
     "colberter": (build_bags, encode_bags, "numba"),
     "muvera": (build_muvera, encode_tokens, "faiss"),  # so few documents are all candidates
+    "plaid": (build_plaid_for_all, encode_tokens, "numba"),
     "seismic": (build_seismic, encode_sparse, "seismic"),
     "ivf-flat": approximate("ivf-flat", _VERIFIED | {"nprobe": 9}, nlist=3),
     "hnsw": approximate("hnsw", _VERIFIED),
@@ -119,12 +127,16 @@ THOROUGH = (
     "inverted",
     "multivector-exact",
     "colberter",
+    "plaid",
     "hnsw",
     "ivf-pq",
     "two-level",
     "itq",
     "bebr",
 )
+#: Kinds whose build goes over the documents more than once.
+TWO_PASSES = ("plaid",)
+
 FOR_ALL = ("test_results_are_a_run", "test_allow_filters_before_the_cut")
 
 
@@ -159,7 +171,8 @@ DOCUMENTS = make_documents(50)
 
 
 def test_opens_as_its_kind_and_holds_the_documents(tmp_path, kind, build):
-    built = build(tmp_path / "i", iter(DOCUMENTS), total=50)
+    once = DOCUMENTS if kind in TWO_PASSES else iter(DOCUMENTS)
+    built = build(tmp_path / "i", once, total=50)
     index = open_index(tmp_path / "i")
     assert type(index) is type(built)
     assert index.manifest.kind == kind
@@ -252,12 +265,13 @@ def test_documents_of_ten_megabytes_and_of_nothing(tmp_path, build, query):
 
 
 def test_an_interrupted_build_resumes_to_equal_results(tmp_path, build, query):
-    def broken():
-        yield from DOCUMENTS[:40]
-        raise OSError("the network share went away")
+    class Broken:
+        def __iter__(self):
+            yield from DOCUMENTS[:40]
+            raise OSError("the network share went away")
 
     with pytest.raises(OSError, match="went away"):
-        build(tmp_path / "i", broken())
+        build(tmp_path / "i", Broken())
     with pytest.raises(SetupError, match="unfinished index: run the same build command again"):
         open_index(tmp_path / "i")
     resumed, straight = build(tmp_path / "i", DOCUMENTS), build(tmp_path / "j", DOCUMENTS)

@@ -55,7 +55,10 @@ def build_muvera(path, documents, **options):
     return build_tokens("muvera", path, documents, **(SMALL | options))
 
 
+def build_plaid(path, documents, **options):
+    return build_tokens("plaid", path, documents, **({"bits": 4} | options))
+
+
 if __name__ == "__main__":
-    die_at_steps(
-        Path(sys.argv[2]), build_muvera if sys.argv[3] == "muvera" else build_exact, int(sys.argv[4]), int(sys.argv[5])
-    )
+    builds = {"muvera": build_muvera, "plaid": build_plaid}
+    die_at_steps(Path(sys.argv[2]), builds.get(sys.argv[3], build_exact), int(sys.argv[4]), int(sys.argv[5]))
