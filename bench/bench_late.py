@@ -98,7 +98,7 @@ def ours() -> dict[str, Work]:
     for storage in STORAGE:
         numbers, scales = stored(tokens, storage)
         places = [("", in_order(numbers))] + [(", at an address of numpy's", numbers)] * (storage == "bfloat16")
-        for way in ways(storage, len(query))[:-1]:
+        for way in ways(storage)[:-1]:
             parts = {"amx": 4 if storage == "float16" else 2, "vnni": 2, "float32": 1}[way]
             for place, own in places:
                 work = Work(

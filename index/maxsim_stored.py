@@ -32,7 +32,6 @@ from .maxsim_factors import (
     widened,
     words_of_int8,
 )
-from .maxsim_product import WIDEST
 from .maxsim_rows import GROUP
 from .maxsim_tile import FOURS, ROWS
 from .multivector_files import read
@@ -56,14 +55,14 @@ _KINDS = {
 }
 
 
-def ways(storage: str, terms: int) -> list[str]:
-    """What can multiply `terms` query tokens with tokens of a storage here, the fastest first; `blocks` always can."""
+def ways(storage: str) -> list[str]:
+    """What can multiply query tokens with those of a storage here, the fastest first; `blocks` always can."""
     found = []
     if (storage, "amx") in _KINDS and amx_allowed():
         found.append("amx")
     if (storage, "vnni") in _KINDS and FOURS:
         found.append("vnni")
-    if (storage, "float32") in _KINDS and ROWS and terms <= WIDEST:
+    if (storage, "float32") in _KINDS and ROWS:
         found.append("float32")
     return [*found, "blocks"]
 
@@ -145,7 +144,7 @@ class StoredQueries:
     def of(cls, tokens: np.ndarray, starts: np.ndarray, storage: str, way: str | None = None) -> StoredQueries:
         """Of `tokens` (t, d) float32; `starts` (b + 1,) say where queries begin."""
         tokens, starts = np.ascontiguousarray(tokens, np.float32), np.ascontiguousarray(starts, np.int64)
-        there = ways(storage, len(tokens))  # asks for AMX
+        there = ways(storage)  # asks for AMX
         way = there[0] if way is None else way
         if way not in there:
             raise UsageError(f"maxsim of {storage} tokens by {way!r}: this machine has {there}")
