@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ENCODED = ("late", "sparse", "colberter")
 
 #: Documents of the smaller sample, and of the larger one at most, which has as many as are built in so many seconds.
-_LEAST, _MOST, _SECONDS = 8, 128, 10.0
+_LEAST, _MOST, _SECONDS = 8, 1024, 8.0
 
 #: The sample is spread over so many first documents.
 _SPREAD = 10_000
@@ -37,7 +37,8 @@ _OF_CENTROIDS = ("centroids.npy", "centroid_scales.npy", "posting_offsets.npy", 
 
 def build_estimate(data: Dataset, cls: Any, options: dict[str, Any]) -> dict[str, Any]:
     """Of a build of the retriever `cls` over all documents: `seconds`, `bytes` (texts included), tokens or postings, and
-    `sampled`, the documents that were built into indexes to tell them. Only a `note` where the model is not on this machine.
+    `sampled`, the documents that were built into indexes to tell them. Where nobody knows how many documents there are, all that is
+    of the sample, which a `note` says; where the model is not on this machine there is only a `note`.
 
     Two sizes are built, and the larger less the smaller is taken for what their difference in documents costs, so that
     what every index has does not count as often as there are documents.
@@ -45,18 +46,17 @@ def build_estimate(data: Dataset, cls: Any, options: dict[str, Any]) -> dict[str
     for model in (options.get(name) for name in ("model", "query_model", "expand")):
         if not is_at_hand(model):
             return {"note": f"{model} is not on this machine: seconds and bytes are told once it is"}
-    if not data.num_documents or not data.has_documents:
+    if not data.has_documents or not (first := _documents(data, _FIRST)):
         return {}
     if hasattr(cls, "encoder_of"):  # models are shared by those that use them, and gone with the last
         keeping = cls.encoder_of(dict(options))
         _ = keeping.spec
-    first = _documents(data, _FIRST)
     manifest, seconds = _built(data, cls, first, options)
     if seconds > _TOO_SLOW:  # pages by a large model on a CPU
         return _told(data, [(manifest, seconds, len(first))])
     few = _documents(data, _LEAST)
     built = [(*_built(data, cls, few, options), len(few))]
-    if len(few) == _LEAST < (data.num_documents or 0):
+    if len(few) == _LEAST:
         sample = _documents(data, max(2 * _LEAST, min(_MOST, int(_SECONDS * _LEAST / built[0][1]))))
         if len(sample) > len(few):
             built.append((*_built(data, cls, sample, options), len(sample)))
@@ -82,7 +82,7 @@ def _built(data: Dataset, cls: Any, documents: list[Document], options: dict[str
 def _told(data: Dataset, built: list[tuple[Manifest, float, int]]) -> dict[str, Any]:
     """What all documents would take, by one or two builds."""
     *fewer, (manifest, seconds, documents) = built
-    total = data.num_documents or 0
+    total = data.num_documents or documents
 
     def scaled(value: float, less: float) -> float:
         return value + (value - less) * (total - documents) / (documents - (fewer[0][2] if fewer else 0))
@@ -97,6 +97,8 @@ def _told(data: Dataset, built: list[tuple[Manifest, float, int]]) -> dict[str, 
         if name in manifest.counts:
             told[name] = round(scaled(manifest.counts[name], before.counts[name] if before else 0))
     told["bytes"] = round(told["bytes"] + _centroid_bytes(manifest, told.get("tokens", 0)))
+    if data.num_documents is None:
+        told["note"] = f"{data.id} does not say how many documents it has: told of the {documents} that were sampled"
     return told
 
 
