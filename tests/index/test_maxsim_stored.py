@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -208,3 +211,27 @@ def test_an_index_finds_the_same_to_the_last_bit_by_all_ways(tmp_path, monkeypat
     for way in ways(storage):
         monkeypatch.setattr(module, "ways", lambda storage, way=way: [way])
         assert found(index) == expected
+
+
+@pytest.mark.parametrize("storage", STORAGE)
+def test_threads_and_a_forked_process_have_tiles_of_their_own(storage):
+    """Eight threads at once, which release the GIL, and a child: all give what one gives."""
+    rng = np.random.default_rng(6)
+    offsets = ragged(rng, 300)
+    numbers, scales = stored(unit(rng, int(offsets[-1]), 128), storage)
+    queries = [unit(rng, 32, 128) for _ in range(8)]
+    given = {"scales": scales} if storage == "int8" else {}
+
+    def work(query):
+        return [maxsim_stored(query, numbers, offsets, **given).tobytes() for _ in range(5)]
+
+    alone = [work(query)[0] for query in queries]
+    with ThreadPoolExecutor(8) as pool:
+        for expected, found in zip(alone, pool.map(work, queries), strict=True):
+            assert found == [expected] * 5
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that threads were started before
+        child = os.fork()
+    if child == 0:
+        os._exit(0 if work(queries[0])[0] == alone[0] else 1)
+    assert os.waitpid(child, 0)[1] == 0
