@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .maxsim import NOTHING
+from .maxsim_blocks import NOTHING
 from .multivector_files import StoredTokens, TokenShard, token_places
 
 CLS, CLS_SCALES, WORDS = "cls.npy", "cls_scales.npy", "words.npy"

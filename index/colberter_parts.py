@@ -9,7 +9,8 @@ import numpy as np
 from ..vectors import MultiVector
 from .best import sort_descending
 from .colberter_files import Shards
-from .maxsim import blocks, maxsim_all, product
+from .maxsim import maxsim_all
+from .maxsim_blocks import blocks, product
 from .maxsim_kernel import exact_sum_of_best
 from .maxsim_stored import StoredQueries
 from .multivector import batches

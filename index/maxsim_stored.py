@@ -17,8 +17,8 @@ import numpy as np
 from ..errors import InputError, UsageError
 from ..vectors import MultiVector
 from . import maxsim_stored_kernel as kernel
-from .maxsim import LEAST, NOTHING, QuerySide, blocks, check_pair
 from .maxsim_amx import AMX_ROWS, STEP_BYTES, amx_allowed, tile_shapes
+from .maxsim_blocks import LEAST, NOTHING, QuerySide, blocks, check_pair
 from .maxsim_factors import (
     aligned,
     bfloat16_parts,

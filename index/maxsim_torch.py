@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..vectors import MultiVector
-from .maxsim import LEAST, blocks, check_pair
+from .maxsim_blocks import LEAST, blocks, check_pair
 
 #: Similarities of a block, in bytes.
 _HELD = 256 << 20

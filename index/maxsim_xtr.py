@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..vectors import MultiVector
-from .maxsim import LEAST, blocks, check_pair, prepared, product
+from .maxsim_blocks import LEAST, blocks, check_pair, prepared, product
 
 #: Similarities that are held at a time, in bytes.
 _HELD = 64 << 20

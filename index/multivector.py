@@ -21,7 +21,7 @@ from ..registry import register
 from ..vectors import EncoderSpec, MultiVector
 from .build import build_index
 from .manifest import Manifest, Plan, check_index
-from .maxsim import SIMILARITIES, QuerySide, blocks, product, token_bias
+from .maxsim_blocks import SIMILARITIES, QuerySide, blocks, product, token_bias
 from .maxsim_kernel import exact_sum_of_best
 from .maxsim_stored import StoredQueries
 from .multivector_files import STORAGE, TokenShard, token_places

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .maxsim import NOTHING, blocks
+from .maxsim_blocks import NOTHING, blocks
 
 STORAGE = ("float32", "float16", "bfloat16", "int8")
 

@@ -22,7 +22,7 @@ import numpy as np
 from ..errors import UsageError, suggest
 from ..vectors import MultiVector
 from .compiling import compiled
-from .maxsim import blocks
+from .maxsim_blocks import blocks
 
 NUMBERINGS = ("binary", "gray")
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from ..vectors import MultiVector
-from .maxsim import NOTHING, blocks
+from .maxsim_blocks import NOTHING, blocks
 from .maxsim_kernel import sum_of_best
 from .maxsim_product import COLUMNS, ROWS, narrow_product
 from .multivector_files import token_places

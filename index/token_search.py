@@ -12,7 +12,7 @@ from ..records import Ranking
 from ..vectors import MultiVector
 from .best import sort_descending
 from .filtering import selected_rows
-from .maxsim import prepared
+from .maxsim_blocks import prepared
 from .texts import TextStore
 
 NO_RANKING = Ranking(np.empty(0, object), np.empty(0))

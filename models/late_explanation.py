@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..explanation import Explanation, TokenMatch, TokenText
-from ..index.maxsim import LEAST, check_pair
+from ..index.maxsim_blocks import LEAST, check_pair
 from ..records import Document
 from .encoder import Encoder
 from .image_documents import image_of

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from cribble.errors import InputError, UsageError
-from cribble.index import maxsim as module
+from cribble.index import maxsim_blocks as module
 from cribble.index import maxsim_product
 from cribble.index.maxsim import maxsim, maxsim_all
 from cribble.index.maxsim_torch import maxsim_torch
