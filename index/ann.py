@@ -125,10 +125,7 @@ class AnnIndex(VerifyingIndex):
                 f"{path}: truncate_dim needs a flat index, this is of kind {cls.registered_name}: build one with dim={truncate_dim}"
             )
         manifest = check_index(path, kind=cls.registered_name, verify=verify)
-        index = cls(Path(path), manifest, "cpu" if device == "auto" else device)
-        if spec is not None:
-            index.refuse_other_encoder(spec)
-        return index
+        return cls(Path(path), manifest, "cpu" if device == "auto" else device).fitting(spec)
 
     @classmethod
     def change_writer(

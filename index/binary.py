@@ -120,9 +120,7 @@ class BinaryIndex(VerifyingIndex):
         if truncate_dim is not None:
             raise UsageError(f"{path}: truncate_dim needs a flat index, this is of kind {cls.registered_name}")
         manifest = check_index(path, kind=cls.registered_name, verify=verify)
-        index = cls(Path(path), manifest, device)
-        if spec is not None:
-            index.refuse_other_encoder(spec)
+        index = cls(Path(path), manifest, device).fitting(spec)
         if binariser is not None:
             index.use(binariser)
         return index

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from .colberter_parts import Part
 from .colberter_postings import Postings
 from .colberter_writer import LARGEST, RANKS, ColberterWriter
 from .filtering import selected_rows
-from .manifest import Manifest, Plan, check_index
+from .manifest import Manifest, Plan
 from .of_encoder import OfEncoder
 from .texts import TextStore
 from .token_search import best_of
@@ -56,8 +56,6 @@ class ColberterIndex(OfEncoder):
     a document may match; upstream gives its padding's -1000 a query word to the former when vectors are stored, and 0 when
     it scores pairs.
     """
-
-    registered_name: ClassVar[str]
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path, self.manifest = path, manifest
@@ -104,17 +102,6 @@ class ColberterIndex(OfEncoder):
         if empty := manifest.counts["without_words"]:
             logger.warning("%s: %d documents have no word vectors: only their single vectors find them", path, empty)
         return cls.open(path, verify=False)
-
-    @classmethod
-    def open(cls, path: str | Path, *, spec: EncoderSpec | None = None, verify: bool | None = None) -> Self:
-        """Open a whole index; vectors are mapped, and read as they are searched (`verify`: see `check_index`).
-
-        `spec` is the encoder that queries will come from; another one than recorded raises `InputError`.
-        """
-        index = cls(Path(path), check_index(path, kind=cls.registered_name, verify=verify))
-        if spec is not None:
-            index.refuse_other_encoder(spec)
-        return index
 
     @classmethod
     def change_writer(

@@ -185,10 +185,7 @@ class FlatIndex(OfEncoder):
         dim = manifest.encoder.dim if manifest.encoder else 0
         if truncate_dim is not None and not 0 < truncate_dim < dim:
             raise UsageError(f"{path}: truncate_dim is {truncate_dim}, expected 1 to {dim - 1} of its {dim} dimensions")
-        index = cls(Path(path), manifest, device, truncate_dim)
-        if spec is not None:
-            index.refuse_other_encoder(spec)
-        return index
+        return cls(Path(path), manifest, device, truncate_dim).fitting(spec)
 
     @classmethod
     def change_writer(

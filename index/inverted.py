@@ -18,7 +18,7 @@ from .build import build_index
 from .filtering import selected_rows
 from .inversion import STORAGE
 from .inverted_writer import FOLDER, RANKS, InvertedWriter
-from .manifest import Manifest, Plan, check_index
+from .manifest import Manifest, Plan
 from .of_encoder import OfEncoder
 from .postings import Postings
 from .texts import TextStore
@@ -84,18 +84,6 @@ class InvertedIndex(OfEncoder):
         if empty := manifest.counts["empty_vectors"]:
             logger.warning("%s: %d documents have no terms: no query finds them", path, empty)
         return cls.open(path, verify=False)
-
-    @classmethod
-    def open(cls, path: str | Path, *, spec: EncoderSpec | None = None, verify: bool | None = None) -> Self:
-        """Open a whole index; nothing is read but its manifest and what `verify` asks for (see `check_index`).
-
-        `spec` is the encoder that queries will come from; another one than recorded raises `InputError`.
-        """
-        manifest = check_index(path, kind="inverted", verify=verify)
-        index = cls(Path(path), manifest)
-        if spec is not None:
-            index.refuse_other_encoder(spec)
-        return index
 
     @classmethod
     def change_writer(

@@ -22,7 +22,7 @@ from .build import build_index
 from .filtering import selected_rows
 from .lucene import unpacked_hits
 from .lucene_writer import FOLDER, RANKS, LuceneWriter, lucene_errors, packed_batches
-from .manifest import Manifest, Plan, check_index
+from .manifest import Manifest, Plan
 from .of_encoder import OfEncoder
 from .texts import TextStore
 
@@ -129,16 +129,6 @@ class LuceneImpactIndex(OfEncoder):
         if empty := manifest.counts["empty_vectors"]:
             logger.warning("%s: %d documents have no terms: no query finds them", path, empty)
         return cls.open(path)
-
-    @classmethod
-    def open(cls, path: str | Path, *, spec: EncoderSpec | None = None, verify: bool | None = None) -> Self:
-        """Open a whole index. `spec` is the encoder that queries will come from; another one than recorded raises
-        `InputError`. `verify` compares all files with their SHA-256 (None: if they are small).
-        """
-        index = cls(Path(path), check_index(path, kind="lucene-impact", verify=verify))
-        if spec is not None:
-            index.refuse_other_encoder(spec)
-        return index
 
     def close(self) -> None:
         """Release the mapped files. The index can't be searched afterwards."""

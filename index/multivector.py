@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -66,8 +66,6 @@ class MultivectorIndex(OfEncoder):
     float64 over the vectors as they are stored; equal scores order by document id descending, also at the cut. A document
     without token vectors is not found, and a query without any finds nothing.
     """
-
-    registered_name: ClassVar[str]
 
     def __init__(self, path: Path, manifest: Manifest, device: str) -> None:
         self.path, self.manifest, self.device = path, manifest, device
@@ -131,10 +129,7 @@ class MultivectorIndex(OfEncoder):
         if device not in DEVICES and not device.startswith("cuda:"):
             raise UsageError(f"{path}: device {device!r} is unknown: {suggest(device, DEVICES)}")
         manifest = check_index(path, kind=cls.registered_name, verify=verify)
-        index = cls(Path(path), manifest, device)
-        if spec is not None:
-            index.refuse_other_encoder(spec)
-        return index
+        return cls(Path(path), manifest, device).fitting(spec)
 
     @classmethod
     def change_writer(

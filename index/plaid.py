@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ..records import Document, Ranking
 from ..registry import register
 from ..vectors import EncoderSpec, MultiVector
 from .build import build_index
-from .manifest import Manifest, check_index
+from .manifest import Manifest
 from .multivector import MultivectorIndex, warn_of_empty
 from .of_encoder import OfEncoder
 from .plaid_files import RANKS, PlaidShard, Postings, open_codec
@@ -44,8 +44,6 @@ class PlaidIndex(OfEncoder):
     their number); equal scores order by document id descending, also where a stage cuts. A document without token vectors
     is not found, and a query without any finds nothing. What a query finds depends on no other query or search.
     """
-
-    registered_name: ClassVar[str]
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path, self.manifest = path, manifest
@@ -87,17 +85,6 @@ class PlaidIndex(OfEncoder):
         writer = PlaidWriter(encode, spec.dim, plan.options, truncated)
         warn_of_empty(path, build_index(path, documents, writer, plan, total=total, overwrite=overwrite))
         return cls.open(path, verify=False)
-
-    @classmethod
-    def open(cls, path: str | Path, *, spec: EncoderSpec | None = None, verify: bool | None = None) -> Self:
-        """Open a whole index; tokens are mapped, and read as they are searched (`verify`: see `check_index`).
-
-        `spec` is the encoder that queries will come from; another one than recorded raises `InputError`.
-        """
-        index = cls(Path(path), check_index(path, kind=cls.registered_name, verify=verify))
-        if spec is not None:
-            index.refuse_other_encoder(spec)
-        return index
 
     @classmethod
     def change_writer(

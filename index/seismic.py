@@ -21,7 +21,7 @@ from ..vectors import EncoderSpec, Sparse
 from .build import build_index
 from .filtering import selected_rows
 from .inverted_writer import InvertedWriter, read_vectors
-from .manifest import Manifest, Plan, check_index
+from .manifest import Manifest, Plan
 from .of_encoder import OfEncoder
 from .texts import TextStore
 
@@ -139,15 +139,6 @@ class SeismicIndex(OfEncoder):
         if empty := manifest.counts["empty_vectors"]:
             logger.warning("%s: %d documents have no terms: no query finds them", path, empty)
         return cls.open(path, verify=False)
-
-    @classmethod
-    def open(cls, path: str | Path, *, spec: EncoderSpec | None = None, verify: bool | None = None) -> Self:
-        """Open a whole index; Seismic reads its file into memory. Another `spec` than recorded raises `InputError`."""
-        manifest = check_index(path, kind="seismic", verify=verify)
-        index = cls(Path(path), manifest)
-        if spec is not None:
-            index.refuse_other_encoder(spec)
-        return index
 
     def search(
         self,
