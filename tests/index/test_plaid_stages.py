@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from cribble.errors import UsageError
@@ -111,14 +109,14 @@ def test_the_best_centroids_are_those_of_a_sort():
 
 
 def test_parameters_by_k():
-    """Stanford's searcher.py, as the specification card has it; `ndocs` can always give k documents."""
-    assert Stages.of({}, 10) == Stages(1, 0.5, 256, 64)
-    assert Stages.of({}, 11) == Stages.of({}, 100) == Stages(2, 0.45, 1024, 256)
-    assert Stages.of({}, 101) == Stages(4, 0.4, 4096, 1024)
-    assert Stages.of({}, 2000) == Stages(4, 0.4, 8000, 2000)
+    """Stanford's searcher.py, as the specification card has it, but for the cells; `ndocs` can always give k documents."""
+    assert Stages.of({}, 10) == Stages(4, 0.5, 256, 64)
+    assert Stages.of({}, 11) == Stages.of({}, 100) == Stages(4, 0.45, 1024, 256)
+    assert Stages.of({}, 101) == Stages(8, 0.4, 4096, 1024)
+    assert Stages.of({}, 2000) == Stages(8, 0.4, 8000, 2000)
     assert Stages.of({"ndocs": 5, "ncells": 7, "threshold": 0}, 50) == Stages(7, 0, 50, 50)
-    assert Probing.of({}, 2_000_000, 1 << 14) == Probing(32, 4000, 128)
-    assert Probing.of({}, 2_000, 8) == Probing(8, math.isqrt(16_000), 8)
+    assert Probing.of({}, 20_000_000, 1 << 16) == Probing(32, 12_000, 128)
+    assert Probing.of({}, 2_000, 8) == Probing(8, 4_000, 8)
     assert Probing.of({}, 600_000_000, 1 << 18) == Probing(32, 50_000, 128)
     assert Probing.of({"nprobe": 200, "t_prime": 7}, 2_000, 1 << 10) == Probing(200, 7, 200)
 
