@@ -76,8 +76,9 @@ class PlaidIndex(OfEncoder):
 
         They are gone through twice: a sample is encoded and `centroids` are learnt from it (None: the power of two up to
         16 · √tokens) in `kmeans_iterations` (4) by `seed` (42); then all are encoded, the sample not again, and kept as
-        `bits` (2) a dimension beside a centroid's number. `similarity`, `mean`, `pool_factor`, `pool` and `truncated` are
-        as of `MultivectorIndex.build`; only directions are kept, so the similarity has to be cosine.
+        `bits` (2) a dimension beside a centroid's number, in `buckets` of least-squares (the default) or, as Stanford's, of
+        quantiles. `similarity`, `mean`, `pool_factor`, `pool` and `truncated` are as of `MultivectorIndex.build`; only
+        directions are kept, so the similarity has to be cosine.
         Errors: those of `build_index`; `InputError` for vectors that do not fit; `UsageError` for a bad option, and for
         documents that can be gone through only once.
         """

@@ -1,6 +1,5 @@
 """The first pass of a PLAID build: a sample is encoded, and centroids, cut-offs and weights are learnt from it.
 
-training/corpus.json       documents and fingerprint of the corpus, counted before anything is encoded
 training/sample/00000/     the sample (plaid_sample.py)
 training/codec/            what was learnt; once it stands, the pass is over
 
@@ -19,14 +18,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..files import write_whole
 from ..progress import progress
 from ..records import Document
 from .durable import commit_folder, file_table, remove
 from .plaid_files import CODEC_FILES, write_codec
 from .plaid_options import centroid_count, held_out
 from .plaid_sample import Sample, chosen_rows, take_sample
-from .residual_codec import ResidualCodec, bucket_bounds, read_centroids, rounded_centroids
+from .residual_buckets import BUCKETS
+from .residual_codec import ResidualCodec, read_centroids, rounded_centroids
 from .shards import feed, standing
 from .token_clusters import NearestCentroids
 from .token_encoding import TokenEncoding
@@ -34,7 +33,7 @@ from .token_kmeans import token_centroids
 
 logger = logging.getLogger("cribble")
 
-CORPUS, SAMPLE, CODEC = "corpus.json", "sample", "codec"
+SAMPLE, CODEC = "sample", "codec"
 
 #: Samples of no more numbers than this are held in memory while centroids are learnt: 256 MB.
 _HELD_NUMBERS = 1 << 26
@@ -50,25 +49,22 @@ def trained(folder: Path, documents: Iterable[Document], corpus: str, limit: int
     home.mkdir(exist_ok=True)
     for aside in [*folder.glob("*.tmp"), *home.glob("*.tmp")]:
         remove(aside)
-    recorded = _read(folder / CORPUS)
-    if recorded is not None and standing(folder / CODEC) is not None:
+    if (made := standing(folder / CODEC)) is not None:
         for part in sorted(home.iterdir()):
             standing(part)  # a damaged one goes: its documents are encoded with the others
-        return str(recorded["fingerprint"])
+        return str(made["fingerprint"])
     count, fingerprint = _counted(documents, corpus)
-    if recorded not in (None, {"documents": count, "fingerprint": fingerprint}):
-        raise _changed(folder, corpus)
-    with write_whole(folder / CORPUS) as stream:
-        stream.write(json.dumps({"documents": count, "fingerprint": fingerprint}).encode())
     options = encoding.options
     rows = chosen_rows(count, options["seed"])
     with progress(f"sample of {folder.parent.name}", len(rows), "docs") as advance:
         seen = take_sample(home, documents, limit, rows, encoding, corpus, advance)
     if seen != fingerprint:
-        raise _changed(folder, corpus)
+        raise InputError(
+            f"{folder.parent}: the corpus {corpus} changed while its sample was taken: build with overwrite"
+        )
     sample = Sample(home, encoding.dim)
     codec = learnt(sample, count * sample.tokens / max(1, sample.documents), options, folder.parent.name)
-    _write_codec(folder, codec)
+    _write_codec(folder, codec, fingerprint)
     return fingerprint
 
 
@@ -96,7 +92,7 @@ def learnt(sample: Sample, tokens: float, options: Mapping[str, Any], name: str)
     # a sample too small to hold any out is measured itself
     measured = (block[part] if apart.any() else block for block, part in _parted(sample, apart))
     residuals = _residuals(np.concatenate(list(measured)), centroids)
-    cutoffs, weights = bucket_bounds(residuals, options["bits"])
+    cutoffs, weights = BUCKETS[options["buckets"]](residuals, options["bits"])
     return ResidualCodec(centroids, cutoffs, weights, options["bits"])
 
 
@@ -128,20 +124,14 @@ def codec_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _write_codec(folder: Path, codec: ResidualCodec) -> None:
+def _write_codec(folder: Path, codec: ResidualCodec, fingerprint: str) -> None:
     aside = folder / f"{CODEC}.tmp"
     aside.mkdir()
     write_codec(aside, codec)
-    (aside / "shard.json").write_text(json.dumps({"files": file_table(aside)}, indent=1, sort_keys=True) + "\n")
+    (aside / "shard.json").write_text(
+        json.dumps({"fingerprint": fingerprint, "files": file_table(aside)}, indent=1) + "\n"
+    )
     commit_folder(aside, folder / CODEC)
-
-
-def _read(file: Path) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = json.loads(file.read_bytes())
-        return {"documents": int(found["documents"]), "fingerprint": str(found["fingerprint"])}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _counted(documents: Iterable[Document], corpus: str) -> tuple[int, str]:
@@ -153,10 +143,3 @@ def _counted(documents: Iterable[Document], corpus: str) -> tuple[int, str]:
             count += 1
             advance()
     return count, digest.hexdigest()
-
-
-def _changed(folder: Path, corpus: str) -> InputError:
-    return InputError(
-        f"{folder.parent}: the corpus {corpus} is not the one that the sample was taken from: restore it, or build with "
-        f"overwrite"
-    )

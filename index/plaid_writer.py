@@ -212,15 +212,22 @@ def plaid_plan(
     shard_documents: int,
     *,
     similarity: str | None = None,
+    storage: str | None = None,
     mean: bool | None = None,
     pool_factor: float = 1.0,
     pool: str | None = None,
     bits: int = 2,
+    buckets: str = "least-squares",
     centroids: int | None = None,
     kmeans_iterations: int = 4,
     seed: int = 42,
 ) -> Plan:
-    """The plan of a build, its options checked. Raises `UsageError` for token vectors that need not be of unit length."""
+    """The plan of a build, its options checked. Raises `UsageError` for token vectors that need not be of unit length, and for
+    a `storage`, which other kinds of token vectors have."""
+    if storage is not None:
+        raise UsageError(
+            f"{name} index: storage={storage!r} has no effect: tokens are kept as codes; choose bits instead"
+        )
     options = token_options(name, spec, similarity, "float16", mean, pool_factor, pool)
     del options["storage"]
     if options["similarity"] != "cosine" and not (options["similarity"] == "dot" and spec.normalised):
@@ -228,5 +235,5 @@ def plaid_plan(
             f"{name} index: similarity is {options['similarity']}, expected cosine: it keeps directions only; use the kind "
             f"multivector-exact"
         )
-    options |= codec_options(name, bits, centroids, kmeans_iterations, seed)
+    options |= codec_options(name, bits, buckets, centroids, kmeans_iterations, seed)
     return Plan(name, corpus, shard_documents, options, spec)

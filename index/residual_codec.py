@@ -92,17 +92,6 @@ class ResidualCodec:
         return out
 
 
-def bucket_bounds(residuals: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cut-offs (2^bits - 1,) and weights (2^bits,) float32 for `residuals` (T, d): their quantiles k / 2^bits, and the
-    middle quantiles (k + ½) / 2^bits, over all dimensions together.
-    """
-    count = 2**bits
-    flat = np.ascontiguousarray(residuals, np.float32).ravel()
-    steps = np.arange(count)
-    found = np.quantile(flat, np.concatenate([steps[1:], steps + 0.5]) / count).astype(np.float32)
-    return found[: count - 1], found[count - 1 :]
-
-
 def rounded_centroids(centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`centroids` (K, d) as the index keeps them: numbers (K, d) int8 and scales (K,) float32, the largest of each / 127."""
     scales = np.abs(centroids).max(axis=1, initial=0).astype(np.float32) / np.float32(127)

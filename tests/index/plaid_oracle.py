@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from cribble.index.plaid_files import PlaidShard, Postings
 from cribble.index.plaid_tokens import PlaidTokens
-from cribble.index.residual_codec import ResidualCodec, bucket_bounds
+from cribble.index.residual_buckets import quantile_buckets
+from cribble.index.residual_codec import ResidualCodec
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def made(
         matrices[copy] = matrices[rng.integers(documents)]
     everything = np.concatenate(matrices)
     residuals = everything - middles[(everything @ middles.T).argmax(1)]
-    codec = ResidualCodec(middles, *bucket_bounds(residuals, bits), bits)
+    codec = ResidualCodec(middles, *quantile_buckets(residuals, bits), bits)
     encoded = [codec.encode(matrix) for matrix in matrices]
     parts = np.array_split(np.arange(documents), shards)
     pieces = [_shard([encoded[i] for i in part]) for part in parts]

@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 import pytest
 from cribble.errors import InputError, UsageError
-from cribble.index.residual_codec import ResidualCodec, bucket_bounds, read_centroids, rounded_centroids
+from cribble.index.residual_buckets import quantile_buckets
+from cribble.index.residual_codec import ResidualCodec, read_centroids, rounded_centroids
 from cribble.index.token_clusters import NearestCentroids, lloyd
 from cribble.index.token_products import columns_of, ordered_product, plain_product
 
@@ -30,7 +31,7 @@ def made(bits, dim, count=64, seed=1):
     tokens = clustered(seed, 600, dim)
     centroids = read_centroids(*rounded_centroids(tokens[:count]))
     nearest = (tokens @ centroids.T).argmax(axis=1)
-    cutoffs, weights = bucket_bounds(tokens - centroids[nearest], bits)
+    cutoffs, weights = quantile_buckets(tokens - centroids[nearest], bits)
     return ResidualCodec(centroids, cutoffs, weights, bits)
 
 
@@ -103,7 +104,7 @@ def test_cutoffs_and_weights_are_quantiles_over_all_dimensions():
     residuals = np.random.default_rng(3).standard_normal((500, 12)).astype(np.float32)
     for bits in (1, 2, 4):
         steps = torch.arange(2**bits) / 2**bits
-        cutoffs, weights = bucket_bounds(residuals, bits)
+        cutoffs, weights = quantile_buckets(residuals, bits)
         values = torch.from_numpy(residuals).flatten()
         np.testing.assert_allclose(cutoffs, values.quantile(steps[1:]), rtol=0, atol=1e-6)
         np.testing.assert_allclose(weights, values.quantile(steps + 0.5 / 2**bits), rtol=0, atol=1e-6)
@@ -202,7 +203,7 @@ def test_states_of_a_real_model():
     tokens /= np.linalg.norm(tokens, axis=1, keepdims=True)
     centroids = read_centroids(*rounded_centroids(lloyd(tokens, tokens[:6].copy(), 4)[0]))
     nearest = (tokens @ centroids.T).argmax(axis=1)
-    codec = ResidualCodec(centroids, *bucket_bounds(tokens - centroids[nearest], 2), 2)
+    codec = ResidualCodec(centroids, *quantile_buckets(tokens - centroids[nearest], 2), 2)
     codes, residuals = codec.encode(tokens)
     wanted_codes, wanted_bytes = encoded_by_hand(codec, tokens)
     assert codes.tolist() == wanted_codes.tolist()
