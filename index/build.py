@@ -77,15 +77,18 @@ def build_index(
                 f"{root}: an interrupted build of another index is here ({'; '.join(lines)}): repeat its options to go "
                 f"on with it, or build with overwrite, or elsewhere"
             )
-        passing = iter(documents)
+        passing: Iterator[Document] = iter(documents)
         first = next(passing, None)
         if first is None:
             raise InputError(f"{plan.corpus}: the corpus has no documents, so there is nothing to index")
         _clear(root, everything=overwrite)
         write_plan(root, plan)
-        learnt_of = train(root / TRAINING, documents, plan) if train is not None else None
+        passing = itertools.chain([first], passing)
+        learnt_of = None
+        if train is not None:
+            learnt_of, passing = train(root / TRAINING, documents, plan), iter(documents)
         with progress(f"index {root.name}", total, "docs") as advance:
-            shards = cut(itertools.chain([first], passing), plan.shard_documents)
+            shards = cut(passing, plan.shard_documents)
             entries = build_shards(root / "shards", shards, writer, plan.corpus, advance, remedy="build with overwrite")
             if learnt_of not in (None, entries[-1]["fingerprint"]):
                 raise InputError(
