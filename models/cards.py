@@ -6,23 +6,16 @@ model's folder (the rest of that file is the model's card as a reranker), or a f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, get_type_hints
 
-from ..errors import InputError, UsageError, suggest
-from ..yaml_files import check_card, published_numbers, read_entries, read_mapping
+from ..errors import InputError, UsageError
+from ..yaml_files import check_card, published_numbers
+from .card_files import CardFiles
 from .encoder_settings import EncoderSettings
 
-Card = TypeVar("Card")
-
-#: What `card` says for a checkpoint as its own files have it.
-NO_CARD = "none"
-
-_FOLDER = Path(__file__).parent / "encoder_cards"
-_TWICE = "the model {} has a card in another file: keep one"
 _PUBLISHED = ("setting", "measure", "values", "source")
 
 
@@ -60,47 +53,9 @@ class EncoderCard:
         return ", ".join([*parts, *filter(None, [self.licence])])
 
 
-@cache
-def shipped_cards() -> dict[str, EncoderCard]:
-    """All cards in the package by model name."""
-    return read_entries(_FOLDER, _card, _TWICE)
-
-
 def find_card(name: str, folder: Path | None = None, card: str | None = None) -> EncoderCard:
-    """The card of the model `name`: the file or the shipped card that `card` names ("none": none), else the section
-    `encoder` of `cribble.yaml` in its `folder`, else the shipped card of its name, else an empty one."""
-    return chosen_card(name, folder, card, shipped_cards(), _section) or EncoderCard(name)
-
-
-def chosen_card(
-    name: str,
-    folder: Path | None,
-    card: str | None,
-    shipped: Mapping[str, Card],
-    section: Callable[[str, Path], Card | None],
-) -> Card | None:
-    """The rule of `find_card` for cards of any kind; `section` reads theirs from a file. None is an empty one."""
-    if card == NO_CARD:
-        return None
-    if card is not None:
-        if card in shipped:
-            return shipped[card]
-        if Path(card).is_file():
-            return section(name, Path(card))
-        raise UsageError(f"card {card!r} is neither a file nor a shipped card: {suggest(card, [NO_CARD, *shipped])}")
-    file = folder / "cribble.yaml" if folder else None
-    own = section(name, file) if file is not None and file.is_file() else None
-    return own or shipped.get(name)
-
-
-def card_rows() -> list[tuple[str, str]]:
-    """(model, one line about it) of every shipped card, by name."""
-    return [(name, card.summary) for name, card in sorted(shipped_cards().items())]
-
-
-def _section(name: str, path: Path) -> EncoderCard | None:
-    content = read_mapping(path)
-    return _card(name, content["encoder"], path) if "encoder" in content else None
+    """The card of the model `name` (`CardFiles.find`), else an empty one."""
+    return CARDS.find(name, folder, card) or EncoderCard(name)
 
 
 def _card(name: str, content: Any, path: Path) -> EncoderCard:
@@ -120,3 +75,7 @@ def _card(name: str, content: Any, path: Path) -> EncoderCard:
     except UsageError as error:
         raise InputError(f"{where}: {error}") from error
     return EncoderCard(name, chosen, **values)
+
+
+#: All cards of this kind.
+CARDS = CardFiles(Path(__file__).parent / "encoder_cards", "encoder", _card)

@@ -13,7 +13,8 @@ import numpy as np
 from ..errors import InputError, UsageError
 from ..records import Document
 from ..vectors import Dense, EncoderSpec, MultiVector
-from .cards import NO_CARD, EncoderCard, find_card
+from .card_files import NO_CARD
+from .cards import EncoderCard, find_card
 from .checkpoint import Checkpoint, find_checkpoint
 from .encoder_settings import EncoderSettings, given_settings, own_settings, settle
 from .image_documents import image_batches, image_of

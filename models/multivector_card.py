@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from ..errors import InputError, UsageError
-from ..yaml_files import check_card, published_numbers, read_entries, read_mapping
-from .cards import chosen_card
+from ..yaml_files import check_card, published_numbers
+from .card_files import CardFiles
 from .multivector_settings import MultiVectorSettings
 
-_FOLDER = Path(__file__).parent / "multivector_cards"
 _OWN = ("reasons", "files_say", "dim", "pages", "remote_code", "licence", "published", "notes")
 
 
@@ -68,26 +66,9 @@ class MultiVectorCard:
             )
 
 
-@cache
-def shipped_cards() -> dict[str, MultiVectorCard]:
-    """All cards in the package by model name."""
-    return read_entries(_FOLDER, _card, "the model {} has a card in another file: keep one")
-
-
 def find_card(name: str, folder: Path | None = None, card: str | None = None) -> MultiVectorCard:
-    """The card of the model `name`: the file or the shipped card that `card` names ("none": none), else the section
-    `multivector` of `cribble.yaml` in its `folder`, else the shipped card of its name, else an empty one."""
-    return chosen_card(name, folder, card, shipped_cards(), _section) or MultiVectorCard(name)
-
-
-def card_rows() -> list[tuple[str, str]]:
-    """(model, one line about it) of every shipped card, by name."""
-    return [(name, card.summary) for name, card in sorted(shipped_cards().items())]
-
-
-def _section(name: str, path: Path) -> MultiVectorCard | None:
-    content = read_mapping(path)
-    return _card(name, content["multivector"], path) if "multivector" in content else None
+    """The card of the model `name` (`CardFiles.find`), else an empty one."""
+    return CARDS.find(name, folder, card) or MultiVectorCard(name)
 
 
 def _card(name: str, content: Any, path: Path) -> MultiVectorCard:
@@ -109,3 +90,7 @@ def _card(name: str, content: Any, path: Path) -> MultiVectorCard:
     except UsageError as error:
         raise InputError(f"{where}: {error}") from error
     return MultiVectorCard(name, chosen, **values)
+
+
+#: All cards of this kind.
+CARDS = CardFiles(Path(__file__).parent / "multivector_cards", "multivector", _card)

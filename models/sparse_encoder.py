@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import InputError, UsageError
 from ..records import Document
 from ..vectors import EncoderSpec, Sparse
-from .cards import NO_CARD
+from .card_files import NO_CARD
 from .checkpoint import Checkpoint, find_checkpoint
 from .image_documents import image_batches, image_of
 from .network import Network

@@ -98,7 +98,7 @@ def query_encoder(
     the same vocabulary; `query_terms` replaces the recorded number. Raises `InputError` for another vocabulary, and for a
     recorded query model whose weights are not those that were recorded.
     """
-    from .cards import NO_CARD
+    from .card_files import NO_CARD
     from .sparse_encoder import SparseEncoder, refuse_other_vocabulary
 
     extra = dict(spec.extra) | ({"query_terms": query_terms} if query_terms is not None else {})

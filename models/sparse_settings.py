@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -16,14 +15,13 @@ import numpy as np
 
 from ..errors import InputError, UsageError, suggest
 from ..registry import check_type
-from ..yaml_files import check_card, published_numbers, read_entries, read_mapping
-from .cards import chosen_card
+from ..yaml_files import check_card, published_numbers
+from .card_files import CardFiles
 
 #: Names of rules that make whole numbers of weights: naver's export rounds 100 · w, pyserini w / 5 · 256.
 RULES = ("none", "card", "naver", "pyserini")
 _CHOICES = {"pooling": ("max", "sum"), "activation": ("relu", "log1p_relu")}
 _COUNTS = {"max_length": "token", "query_max_length": "token", "document_terms": "term", "query_terms": "term"}
-_FOLDER = Path(__file__).parent / "sparse_cards"
 
 
 @dataclass(frozen=True)
@@ -139,26 +137,9 @@ def settle(given: SparseSettings, card: SparseCard) -> SparseSettings:
     return SparseSettings(**chosen)
 
 
-@cache
-def shipped_cards() -> dict[str, SparseCard]:
-    """All cards in the package by model name."""
-    return read_entries(_FOLDER, _card, "the model {} has a card in another file: keep one")
-
-
 def find_card(name: str, folder: Path | None = None, card: str | None = None) -> SparseCard:
-    """The card of the model `name`: the file or the shipped card that `card` names ("none": none), else the section
-    `sparse` of `cribble.yaml` in its `folder`, else the shipped card of its name, else an empty one."""
-    return chosen_card(name, folder, card, shipped_cards(), _section) or SparseCard(name)
-
-
-def card_rows() -> list[tuple[str, str]]:
-    """(model, one line about it) of every shipped card, by name."""
-    return [(name, card.summary) for name, card in sorted(shipped_cards().items())]
-
-
-def _section(name: str, path: Path) -> SparseCard | None:
-    content = read_mapping(path)
-    return _card(name, content["sparse"], path) if "sparse" in content else None
+    """The card of the model `name` (`CardFiles.find`), else an empty one."""
+    return CARDS.find(name, folder, card) or SparseCard(name)
 
 
 def _card(name: str, content: Any, path: Path) -> SparseCard:
@@ -173,3 +154,7 @@ def _card(name: str, content: Any, path: Path) -> SparseCard:
     except UsageError as error:
         raise InputError(f"{where}: {error}") from error
     return SparseCard(name, chosen, **values)
+
+
+#: All cards of this kind.
+CARDS = CardFiles(Path(__file__).parent / "sparse_cards", "sparse", _card)

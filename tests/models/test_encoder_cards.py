@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from cribble.errors import InputError, UsageError
-from cribble.models import cards
-from cribble.models.cards import EncoderCard, find_card, shipped_cards
+from cribble.models.cards import CARDS, EncoderCard, find_card
 from cribble.models.encoder import Encoder
 from cribble.models.encoder_settings import EncoderSettings, settle
 from cribble.records import Document
@@ -35,11 +35,11 @@ def own_card(tmp_path, bert_cls):
 
 
 def test_every_shipped_card_is_read():
-    assert len(shipped_cards()) >= 50
+    assert len(CARDS.shipped) >= 50
     families = ("intfloat/e5-base-v2", "BAAI/bge-m3", "thenlper/gte-small", "facebook/contriever", "GritLM/GritLM-7B")
     families += ("Qwen/Qwen3-Embedding-0.6B", "google/embeddinggemma-300m", "nvidia/NV-Embed-v2")
-    assert set(families) <= set(shipped_cards())
-    for name, card in shipped_cards().items():
+    assert set(families) <= set(CARDS.shipped)
+    for name, card in CARDS.shipped.items():
         assert card.summary.startswith("encoder")
         for entry in card.published:
             assert all(0 < value < 1 for value in entry["values"].values()), name
@@ -113,12 +113,11 @@ def test_wrong_cards_are_named(own_card, text, message):
         find_card("model", folder)
 
 
-def test_a_model_with_two_cards_is_refused(tmp_path, monkeypatch):
+def test_a_model_with_two_cards_is_refused(tmp_path):
     for name in ("a.yaml", "b.yaml"):
         (tmp_path / name).write_text("some/model: {pooling: mean}")
-    monkeypatch.setattr(cards, "_FOLDER", tmp_path)
     with pytest.raises(InputError, match="has a card in another file"):
-        shipped_cards.__wrapped__()
+        _ = replace(CARDS, folder=tmp_path).shipped
 
 
 def test_settling_order():

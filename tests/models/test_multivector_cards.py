@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cribble.errors import InputError, UsageError
 from cribble.models.known import known_models
-from cribble.models.multivector_card import MultiVectorCard, find_card, shipped_cards
+from cribble.models.multivector_card import CARDS, MultiVectorCard, find_card
 from cribble.models.multivector_encoder import MultiVectorEncoder
 from cribble.models.multivector_options import make_token_encoder
 from cribble.models.multivector_settings import MultiVectorSettings
@@ -35,7 +35,7 @@ def carded(stanford):
 
 
 def test_every_shipped_card_is_read():
-    cards = shipped_cards()
+    cards = CARDS.shipped
     families = ("colbert-ir/colbertv2.0", "lightonai/colbertv2.0", "answerdotai/answerai-colbert-small-v1")
     families += ("jinaai/jina-colbert-v2", "lightonai/GTE-ModernColBERT-v1", "lightonai/Reason-ModernColBERT")
     families += ("lightonai/LateOn", "lightonai/LateOn-Code", "lightonai/mLateOn", "google/xtr-base-en")
@@ -56,7 +56,7 @@ def test_every_shipped_card_is_read():
 
 def test_the_published_mean_is_that_of_its_sets():
     """answerai-colbert-small's card gives 53.79 as the mean of the 15 sets whose values it lists: its rounding, 5e-5."""
-    fifteen = shipped_cards()["answerdotai/answerai-colbert-small-v1"].published[1]["values"]
+    fifteen = CARDS.shipped["answerdotai/answerai-colbert-small-v1"].published[1]["values"]
     assert len(fifteen) == 15
     assert np.mean(list(fifteen.values())) == pytest.approx(0.5379, abs=5e-5)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cribble.errors import InputError, UsageError
-from cribble.models.sparse_settings import SparseCard, SparseSettings, find_card, quantised, settle, shipped_cards
+from cribble.models.sparse_settings import CARDS, SparseCard, SparseSettings, find_card, quantised, settle
 
 
 def test_every_shipped_card_is_read():
-    cards = shipped_cards()
+    cards = CARDS.shipped
     assert {"naver/splade-v3", "naver/splade-cocondenser-ensembledistil", "prithivida/Splade_PP_en_v1"} <= set(cards)
     prefix = "opensearch-project/opensearch-neural-sparse-encoding"
     assert {f"{prefix}-v1", f"{prefix}-doc-v2-mini", f"{prefix}-doc-v3-gte"} <= set(cards)
@@ -24,7 +24,7 @@ def test_every_shipped_card_is_read():
 
 def test_the_published_mean_over_the_public_sets_is_that_of_its_values():
     """SPLADE++ ED: pyserini's 13 sets have the mean .5054 that the table of checkpoints gives as 50.5."""
-    published = shipped_cards()["naver/splade-cocondenser-ensembledistil"].published
+    published = CARDS.shipped["naver/splade-cocondenser-ensembledistil"].published
     assert np.mean(list(published[1]["values"].values())) == pytest.approx(0.5054, abs=5e-5)
     assert published[0]["values"]["BEIR-13"] == 0.505
 
