@@ -79,7 +79,7 @@ def _by_centroid(cells: np.ndarray, centroids: int) -> tuple[np.ndarray, np.ndar
 
 
 @compiled
-def _residual_match(table: Any, packed: Any) -> float:
+def _residual_match(table: Any, packed: Any) -> Any:
     """The sum of the table's numbers for the bytes of a packed residual, in float32."""
     one, two, three, four = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
     whole = len(packed) // 4 * 4

@@ -48,7 +48,7 @@ def look_into(to_centres: Any, groups: int, margin: float, most: int, rows: Any,
 
 
 @compiled
-def _count(row: Any, first: int, last: int, bound: float) -> int:
+def _count(row: Any, first: int, last: int, bound: float) -> Any:
     count = np.int32(0)
     for i in range(first, last):
         count += np.int32(row[i] >= bound)
