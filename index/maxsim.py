@@ -55,7 +55,7 @@ def maxsim_all(
     scores = np.empty((len(queries), len(documents)), np.float32)
     if similarity == "dot" and token_mask is None:
         stored = StoredQueries.of(values, starts, "float32")
-        tokens = np.ascontiguousarray(documents.tokens, np.float32)
+        tokens = np.asarray(documents.tokens, np.float32)
         stored.score(tokens, NOTHING, np.ascontiguousarray(documents.offsets, np.int64), scores, 0)
     else:
         sides = QuerySide.of(values, starts, similarity)
