@@ -9,17 +9,26 @@ import numpy as np
 from .compiling import compiled
 
 #: Centroids whose best scores are looked at together before one of them is.
-_TOGETHER = 32
+_TOGETHER = 16
 
 
 @compiled
-def _insert(cells: Any, values: Any, cell: int, value: float) -> None:
-    """Put `cell` behind those of at least its `value` into the descending lists; the last one falls out."""
-    at = len(values) - 1
-    while at > 0 and values[at - 1] < value:
-        values[at], cells[at] = values[at - 1], cells[at - 1]
-        at -= 1
-    values[at], cells[at] = value, cell
+def _sift(cells: Any, values: Any, size: int) -> None:
+    """Restore the heap of the first `size`, whose first is the worst, after that one was replaced: the least value, and of
+    equal ones the last centroid."""
+    root = 0
+    while 2 * root + 1 < size:
+        child = 2 * root + 1
+        if child + 1 < size and (
+            values[child + 1] < values[child]
+            or (values[child + 1] == values[child] and cells[child + 1] > cells[child])
+        ):
+            child += 1
+        if values[root] < values[child] or (values[root] == values[child] and cells[root] > cells[child]):
+            return
+        values[root], values[child] = values[child], values[root]
+        cells[root], cells[child] = cells[child], cells[root]
+        root = child
 
 
 @compiled
@@ -40,10 +49,16 @@ def best_centroids(scores: Any, cells: Any, values: Any) -> None:
             for j in range(terms):
                 best[j] = max(best[j], scores[cell, j])
         for j in range(terms):
-            if best[j] > values[j, count - 1]:
+            if best[j] > values[j, 0]:
                 for cell in range(first, last):
-                    if scores[cell, j] > values[j, count - 1]:
-                        _insert(cells[j], values[j], cell, scores[cell, j])
+                    if scores[cell, j] > values[j, 0]:
+                        values[j, 0], cells[j, 0] = scores[cell, j], cell
+                        _sift(cells[j], values[j], count)
+    for j in range(terms):
+        for size in range(count - 1, 0, -1):
+            values[j, 0], values[j, size] = values[j, size], values[j, 0]
+            cells[j, 0], cells[j, size] = cells[j, size], cells[j, 0]
+            _sift(cells[j], values[j], size)
 
 
 @compiled
