@@ -140,6 +140,14 @@ def test_mean_divides_by_the_querys_tokens(tmp_path):
         assert two.scores == pytest.approx(one.scores / len(text.split()))
 
 
+def test_a_query_that_is_not_finite_is_refused(tmp_path):
+    index = build_exact(tmp_path / "i", DOCUMENTS[:5])
+    queries = encode_tokens(["sea", "木 stone río"])
+    queries.tokens[-1, 0] = np.nan
+    with pytest.raises(InputError, match="a token of query 1 holds NaN or infinity"):
+        index.search(queries, 3)
+
+
 # ---- pooling ----------------------------------------------------------------------------------------------------------
 
 
