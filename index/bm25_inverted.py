@@ -20,9 +20,10 @@ from .analysis.vocabulary import Vocabulary
 from .block_max import Bm25, search
 from .bm25_counts import ShardCounts
 from .bm25_feedback import expanded
-from .bm25_inverted_writer import FOLDER, RANKS, Bm25Writer
+from .bm25_inverted_writer import FOLDER, Bm25Writer
 from .build import build_index
 from .filtering import selected_rows
+from .id_ranks import open_ranks
 from .lucene import Hits, Rm3
 from .manifest import Plan, check_index
 from .postings import Postings
@@ -55,7 +56,7 @@ class Bm25InvertedIndex:
         whole = self.manifest.whole_folder(self.path)
         self.vocabulary = Vocabulary(whole)
         self.postings = Postings.open(whole / FOLDER)
-        self._ranks = np.asarray(np.load(whole / RANKS, mmap_mode="r"))
+        self._ranks = open_ranks(whole)
         self._shards: dict[int, ShardCounts] = {}
         self._lock = threading.Lock()
         self._forget()

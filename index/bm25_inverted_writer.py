@@ -10,18 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..ids import order_descending
 from ..progress import Advance
 from ..records import Document
 from ..vectors import Sparse
 from .analysis.vocabulary import joined, write_vocabulary
 from .bm25_counts import ShardCounts, write_counts
-from .durable import write_array
+from .id_ranks import write_ranks
 from .inversion import invert
-from .texts import read_ids
 
-#: The sub-folder of `whole/` with the lists, and the file beside it with all ids' places in their order.
-FOLDER, RANKS = "postings", "id_ranks.npy"
+#: The sub-folder of `whole/` with the lists.
+FOLDER = "postings"
 
 
 class Bm25Writer:
@@ -34,15 +32,12 @@ class Bm25Writer:
         return {}
 
     def finish(self, folder: Path, shards: list[Path]) -> Mapping[str, int]:
-        ids = read_ids(folder)
-        ranks = np.empty(len(ids), np.int32)
-        ranks[order_descending(ids, np.zeros(len(ids), np.int8))] = np.arange(len(ids) - 1, -1, -1, dtype=np.int32)
-        write_array(folder / RANKS, [ranks], len(ids), (), np.int32)
+        documents = write_ranks(folder)
         counts = [ShardCounts(shard) for shard in shards]
         terms = joined([shard.terms for shard in counts])
         write_vocabulary(folder, terms)
         (folder / FOLDER).mkdir()
-        about = invert(folder / FOLDER, _blocks(counts, terms), len(ids), len(terms), payload="count")
+        about = invert(folder / FOLDER, _blocks(counts, terms), documents, len(terms), payload="count")
         return {"terms": len(terms), "postings": about["postings"]}
 
 

@@ -22,8 +22,9 @@ from .colberter_files import STORAGE, Shards
 from .colberter_options import LEAST_CANDIDATES, check_search
 from .colberter_parts import Part
 from .colberter_postings import Postings
-from .colberter_writer import LARGEST, RANKS, ColberterWriter
+from .colberter_writer import LARGEST, ColberterWriter
 from .filtering import selected_rows
+from .id_ranks import open_ranks
 from .manifest import Manifest, Plan
 from .of_encoder import OfEncoder
 from .texts import TextStore
@@ -65,7 +66,7 @@ class ColberterIndex(OfEncoder):
         shards = Shards(manifest.shard_folders(path), manifest.options["storage"], self.exact_match)
         starts = np.concatenate([[0], np.cumsum(manifest.shards)]).astype(np.int64)
         whole = manifest.whole_folder(path)
-        self._ranks = np.asarray(np.load(whole / RANKS, mmap_mode="r"))
+        self._ranks = open_ranks(whole)
         largest = np.load(whole / LARGEST)
         self._cls = Part(shards, "cls", starts, float(largest[0]), self._ranks)
         self._bags = Part(shards, "bags", starts, float(largest[1]), self._ranks)

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError
-from ..ids import order_descending
 from ..progress import Advance
 from ..records import Document
 from ..vectors import BagVectors
@@ -19,9 +18,9 @@ from .colberter_files import CLS, CLS_SCALES, NO_WORDS, WORDS, ColberterShard, S
 from .colberter_postings import write_postings
 from .durable import write_array
 from .growing import GrowingArray
+from .id_ranks import write_ranks
 from .multivector_files import DTYPES, OFFSETS, SCALES, TOKENS, StoredTokens, stored
 from .shards import summed
-from .texts import read_ids
 
 #: Documents that are encoded, and whose vectors are held, at a time.
 _ENCODED_AT_ONCE = 256
@@ -29,8 +28,8 @@ _ENCODED_AT_ONCE = 256
 #: Word vectors whose norms are taken at a time.
 _NORMED_AT_ONCE = 1 << 15
 
-#: Over all shards: the largest norms of a [CLS] and of a word vector, and all ids' places in their order.
-LARGEST, RANKS = "max_norm.npy", "id_ranks.npy"
+#: Over all shards: the largest norms of a [CLS] and of a word vector.
+LARGEST = "max_norm.npy"
 
 
 @dataclass
@@ -76,10 +75,7 @@ class ColberterWriter:
         return ColberterShard.open(shard, self.storage, self.exact_match)
 
     def _finish(self, folder: Path, shards: list[Path], new: list[Path], largest: np.ndarray) -> dict[str, int]:
-        ids = read_ids(folder)
-        ranks = np.empty(len(ids), np.int32)
-        ranks[order_descending(ids, np.zeros(len(ids), np.int8))] = np.arange(len(ids) - 1, -1, -1, dtype=np.int32)
-        write_array(folder / RANKS, [ranks], len(ids), (), np.int32)
+        documents = write_ranks(folder)
         for shard in new:
             opened = self._open(shard)
             for i, part in enumerate((opened.cls, opened.bags)):
@@ -89,10 +85,10 @@ class ColberterWriter:
         write_array(folder / LARGEST, [largest], 2, (), np.float64)
         names = (CLS, CLS_SCALES, TOKENS, OFFSETS, SCALES, WORDS)
         written = sum(path.stat().st_size for shard in shards for name in names if (path := shard / name).exists())
-        counts = {"vector_bytes_per_document": -(-written // len(ids))}
+        counts = {"vector_bytes_per_document": -(-written // documents)}
         if self.exact_match:
-            size = write_postings(folder, Shards(shards, self.storage, exact_match=True), len(ids))
-            counts["proposal_bytes_per_document"] = -(-size // len(ids))
+            size = write_postings(folder, Shards(shards, self.storage, exact_match=True), documents)
+            counts["proposal_bytes_per_document"] = -(-size // documents)
         return counts
 
     def _write(self, folder: Path, parts: Iterator[StoredBags]) -> dict[str, int]:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-
 from ..errors import InputError, UsageError, suggest
 from ..records import Document, Ranking
 from ..registry import register
@@ -16,8 +14,9 @@ from ..vectors import EncoderSpec, Sparse
 from .block_max import search
 from .build import build_index
 from .filtering import selected_rows
+from .id_ranks import open_ranks
 from .inversion import STORAGE
-from .inverted_writer import FOLDER, RANKS, InvertedWriter
+from .inverted_writer import FOLDER, InvertedWriter
 from .manifest import Manifest, Plan
 from .of_encoder import OfEncoder
 from .postings import Postings
@@ -42,7 +41,7 @@ class InvertedIndex(OfEncoder):
         self.score_kind: str = manifest.encoder.similarity if manifest.encoder else "dot"
         whole = manifest.whole_folder(path)
         self.postings = Postings.open(whole / FOLDER)
-        self._ranks = np.asarray(np.load(whole / RANKS, mmap_mode="r"))
+        self._ranks = open_ranks(whole)
 
     @classmethod
     def build(

@@ -10,20 +10,19 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError
-from ..ids import order_descending
 from ..progress import Advance
 from ..records import Document
 from ..vectors import Sparse
 from .durable import write_array
+from .id_ranks import write_ranks
 from .inversion import invert
 from .shards import summed
-from .texts import read_ids
 
 #: Documents that are encoded at a time.
 _ENCODED_AT_ONCE = 4096
 
-#: The sub-folder of `whole/` with the lists, and the file beside it with all ids' places in their order.
-FOLDER, RANKS = "postings", "id_ranks.npy"
+#: The sub-folder of `whole/` with the lists.
+FOLDER = "postings"
 
 
 @dataclass
@@ -56,13 +55,10 @@ class InvertedWriter:
         return counts | ({"truncated_texts": self.truncated() - before} if self.truncated else {})
 
     def finish(self, folder: Path, shards: list[Path]) -> Mapping[str, int]:
-        ids = read_ids(folder)
-        ranks = np.empty(len(ids), np.int32)
-        ranks[order_descending(ids, np.zeros(len(ids), np.int8))] = np.arange(len(ids) - 1, -1, -1, dtype=np.int32)
-        write_array(folder / RANKS, [ranks], len(ids), (), np.int32)
+        documents = write_ranks(folder)
         (folder / FOLDER).mkdir()
         blocks = (read_vectors(shard, self.terms) for shard in shards)
-        about = invert(folder / FOLDER, blocks, len(ids), self.terms, payload="impact", storage=self.storage)
+        about = invert(folder / FOLDER, blocks, documents, self.terms, payload="impact", storage=self.storage)
         return {"postings": about["postings"]}
 
     def extend(self, folder: Path, before: Path, shards: list[Path], new: list[Path]) -> Mapping[str, int]:

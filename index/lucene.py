@@ -23,8 +23,9 @@ from ..registry import register
 from . import jvm
 from .build import build_index
 from .filtering import selected_rows
+from .id_ranks import open_ranks
 from .languages import analyzer
-from .lucene_writer import FOLDER, RANKS, LuceneWriter, lucene_errors
+from .lucene_writer import FOLDER, LuceneWriter, lucene_errors
 from .manifest import Plan, check_index
 from .texts import TextStore
 
@@ -89,7 +90,7 @@ class LuceneIndex:
         shards = [self.path / "shards" / f"{n:05d}" / FOLDER for n in range(len(self.manifest.shards))]
         with lucene_errors(self.path):
             folders = b"".join(jvm.packed(str(shard.resolve())) for shard in shards)
-            ranks = np.load(self.path / "whole" / RANKS).astype("<i4").tobytes()
+            ranks = open_ranks(self.path / "whole").astype("<i4").tobytes()
             self._searcher = jvm.call_number("searcher.open", folders, analyzer(self.language), ranks)
         # Not at exit: the machine ends with the process, and calls into it then may hang.
         self._close = weakref.finalize(self, jvm.call, "searcher.close", self._searcher)

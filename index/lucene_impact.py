@@ -20,8 +20,9 @@ from ..vectors import EncoderSpec, Sparse
 from . import jvm
 from .build import build_index
 from .filtering import selected_rows
+from .id_ranks import open_ranks
 from .lucene import unpacked_hits
-from .lucene_writer import FOLDER, RANKS, LuceneWriter, lucene_errors, packed_batches
+from .lucene_writer import FOLDER, LuceneWriter, lucene_errors, packed_batches
 from .manifest import Manifest, Plan
 from .of_encoder import OfEncoder
 from .texts import TextStore
@@ -92,7 +93,7 @@ class LuceneImpactIndex(OfEncoder):
         self.score_kind: str = manifest.encoder.similarity if manifest.encoder else "dot"
         with lucene_errors(path):
             folders = b"".join(jvm.packed(str((folder / FOLDER).resolve())) for folder in manifest.shard_folders(path))
-            ranks = np.load(manifest.whole_folder(path) / RANKS).astype("<i4").tobytes()
+            ranks = open_ranks(manifest.whole_folder(path)).astype("<i4").tobytes()
             self._searcher = jvm.call_number("searcher.open", folders, "", ranks)
         # Not at exit: the machine ends with the process, and calls into it then may hang.
         self._close = weakref.finalize(self, jvm.call, "searcher.close", self._searcher)

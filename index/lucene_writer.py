@@ -7,22 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import numpy as np
-
 from ..errors import InputError, SetupError
-from ..ids import order_descending
 from ..progress import Advance
 from ..records import Document
 from . import jvm
-from .durable import write_array
+from .id_ranks import write_ranks
 from .languages import analyzer
-from .texts import read_ids
 
 #: The sub-folder of a shard that Lucene has to itself.
 FOLDER = "lucene"
 
-#: The file of all ids' places in their order.
-RANKS = "id_ranks.npy"
 
 #: A batch crosses to Java when it holds so many bytes or documents: few crossings, little memory.
 _BATCH_BYTES, _BATCH_DOCUMENTS = 4 << 20, 2000
@@ -73,11 +67,7 @@ class LuceneWriter:
         """Write the place of each row's id among all ids, ascending (n,) int32: it decides ties while searching. Nothing
         else spans the shards: Lucene's reader joins them and their statistics.
         """
-        ids = read_ids(folder)
-        descending = order_descending(ids, np.zeros(len(ids), np.int8))
-        ranks = np.empty(len(ids), np.int32)
-        ranks[descending] = np.arange(len(ids) - 1, -1, -1, dtype=np.int32)
-        write_array(folder / RANKS, [ranks], len(ids), (), np.int32)
+        write_ranks(folder)
 
 
 def packed_batches(packed: Iterable[tuple[Document, bytes]]) -> Iterator[tuple[bytes, int]]:

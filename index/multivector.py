@@ -20,13 +20,14 @@ from ..records import Document, Ranking
 from ..registry import register
 from ..vectors import EncoderSpec, MultiVector
 from .build import build_index
+from .id_ranks import open_ranks
 from .manifest import Manifest, Plan, check_index
 from .maxsim_blocks import SIMILARITIES, QuerySide, blocks, product, token_bias
 from .maxsim_kernel import exact_sum_of_best
 from .maxsim_stored import StoredQueries
 from .multivector_files import STORAGE, TokenShard, token_places
 from .multivector_pooling import POOLINGS
-from .multivector_writer import LARGEST, RANKS, MultivectorWriter
+from .multivector_writer import LARGEST, MultivectorWriter
 from .of_encoder import OfEncoder
 from .texts import TextStore
 from .token_search import best_of, checked_queries, findable_rows
@@ -81,7 +82,7 @@ class MultivectorIndex(OfEncoder):
         self._filled = np.concatenate([np.diff(shard.offsets) > 0 for shard in self._shards])
         whole = manifest.whole_folder(path)
         self._largest = float(np.load(whole / LARGEST)[0])
-        self._ranks = np.asarray(np.load(whole / RANKS, mmap_mode="r"))
+        self._ranks = open_ranks(whole)
 
     @classmethod
     def build(

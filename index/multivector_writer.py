@@ -11,17 +11,16 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError
-from ..ids import order_descending
 from ..progress import Advance
 from ..records import Document
 from ..vectors import MultiVector
 from .durable import write_array
 from .exact import unit_length
 from .growing import GrowingArray
+from .id_ranks import write_ranks
 from .multivector_files import DTYPES, OFFSETS, SCALES, TOKENS, StoredTokens, TokenShard, stored
-from .multivector_pooling import pooled
 from .shards import summed
-from .texts import read_ids
+from .token_encoding import encoded
 
 #: Documents that are encoded, and whose token vectors are held, at a time: some 100 MB at 256 tokens of 384 numbers.
 _ENCODED_AT_ONCE = 256
@@ -29,8 +28,8 @@ _ENCODED_AT_ONCE = 256
 #: Tokens whose norms are taken at a time.
 _NORMED_AT_ONCE = 1 << 15
 
-#: Over all shards: the largest norm of a token vector, and all ids' places in their order.
-LARGEST, RANKS = "max_norm.npy", "id_ranks.npy"
+#: Over all shards: the largest norm of a token vector.
+LARGEST = "max_norm.npy"
 
 
 @dataclass
@@ -77,10 +76,7 @@ class MultivectorWriter:
         return {"tokens": int(sizes.sum()), "without_tokens": int((sizes == 0).sum())}
 
     def _finish(self, folder: Path, shards: list[Path], new: list[Path], largest: float) -> Mapping[str, int]:
-        ids = read_ids(folder)
-        ranks = np.empty(len(ids), np.int32)
-        ranks[order_descending(ids, np.zeros(len(ids), np.int8))] = np.arange(len(ids) - 1, -1, -1, dtype=np.int32)
-        write_array(folder / RANKS, [ranks], len(ids), (), np.int32)
+        documents = write_ranks(folder)
         for shard in new:
             for vectors, _ in TokenShard.open(shard, self.storage).batches(_NORMED_AT_ONCE):
                 norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
@@ -88,7 +84,7 @@ class MultivectorWriter:
         write_array(folder / LARGEST, [np.array([largest])], 1, (), np.float64)
         written = sum((shard / name).stat().st_size for shard in shards for name in (TOKENS, OFFSETS))
         written += sum((shard / SCALES).stat().st_size for shard in shards if self.storage == "int8")
-        return {"vector_bytes_per_document": -(-written // len(ids))}
+        return {"vector_bytes_per_document": -(-written // documents)}
 
     def _write(self, folder: Path, parts: Iterator[StoredTokens]) -> dict[str, int]:
         sizes = [np.zeros(1, np.int64)]
@@ -109,14 +105,7 @@ class MultivectorWriter:
     def _encoded(self, documents: list[Document], advance: Advance) -> Iterator[StoredTokens]:
         for start in range(0, len(documents), _ENCODED_AT_ONCE):
             batch = documents[start : start + _ENCODED_AT_ONCE]
-            vectors = self.encode(batch)
-            if len(vectors) != len(batch) or vectors.tokens.shape[1] != self.dim:
-                raise InputError(
-                    f"the encoder gave {len(vectors)} matrices of {vectors.tokens.shape[1]} dimensions for {len(batch)} "
-                    f"documents, expected {len(batch)} of {self.dim}: check its spec"
-                )
-            if self.options["pool_factor"] > 1:
-                vectors = pooled(vectors, self.options["pool_factor"], self.options["pool"])
+            vectors = encoded(self.encode, batch, self.dim, self.options)
             values = unit_length(vectors.tokens)[0] if self.options["similarity"] == "cosine" else vectors.tokens
             numbers, scales = stored(values, self.storage)
             fine = np.isfinite(values).all(axis=1) & np.isfinite(numbers).all(axis=1)

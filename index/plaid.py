@@ -13,10 +13,11 @@ from ..records import Document, Ranking
 from ..registry import register
 from ..vectors import EncoderSpec, MultiVector
 from .build import build_index
+from .id_ranks import open_ranks
 from .manifest import Manifest
 from .multivector import MultivectorIndex, warn_of_empty
 from .of_encoder import OfEncoder
-from .plaid_files import RANKS, PlaidShard, Postings, open_codec
+from .plaid_files import PlaidShard, Postings, open_codec
 from .plaid_parameters import Probing, Stages, checked_parameters
 from .plaid_stages import staged
 from .plaid_tokens import PlaidTokens
@@ -55,7 +56,7 @@ class PlaidIndex(OfEncoder):
         shards = [PlaidShard.open(folder) for folder in manifest.shard_folders(path)]
         self.tokens = PlaidTokens(shards, open_codec(whole, manifest.options["bits"]))
         self.postings = Postings.open(whole)
-        self._ranks = np.asarray(np.load(whole / RANKS, mmap_mode="r"))
+        self._ranks = open_ranks(whole)
 
     @classmethod
     def build(

@@ -15,16 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..ids import order_descending
 from .durable import write_array
 from .plaid_loops import count_postings, fill_postings
 from .residual_codec import ResidualCodec, read_centroids, rounded_centroids
-from .texts import read_ids
 
 CODES, RESIDUALS, OFFSETS = "codes.npy", "residuals.npy", "offsets.npy"
 CENTROIDS, SCALES, CUTOFFS, WEIGHTS = "centroids.npy", "centroid_scales.npy", "cutoffs.npy", "weights.npy"
 POSTINGS, POSTING_OFFSETS, SIZES = "postings.npy", "posting_offsets.npy", "cluster_sizes.npy"
-RANKS = "id_ranks.npy"
 
 #: What of these a change takes over as it is.
 CODEC_FILES = (CENTROIDS, SCALES, CUTOFFS, WEIGHTS)
@@ -75,15 +72,6 @@ def write_codec(folder: Path, codec: ResidualCodec) -> None:
     numbers, scales = rounded_centroids(codec.centroids)
     for name, values in ((CENTROIDS, numbers), (SCALES, scales), (CUTOFFS, codec.cutoffs), (WEIGHTS, codec.weights)):
         write_array(folder / name, [values], len(values), values.shape[1:], values.dtype)
-
-
-def write_ranks(folder: Path) -> int:
-    """Write `id_ranks.npy` from the ids in `folder`. Returns their number."""
-    ids = read_ids(folder)
-    ranks = np.empty(len(ids), np.int32)
-    ranks[order_descending(ids, np.zeros(len(ids), np.int8))] = np.arange(len(ids) - 1, -1, -1, dtype=np.int32)
-    write_array(folder / RANKS, [ranks], len(ids), (), np.int32)
-    return len(ids)
 
 
 def write_postings(folder: Path, shards: Iterable[PlaidShard], centroids: int, documents: int) -> int:

@@ -18,6 +18,7 @@ from ..records import Document
 from ..vectors import EncoderSpec, MultiVector
 from .durable import remove, write_array
 from .growing import GrowingArray
+from .id_ranks import write_ranks
 from .manifest import Plan
 from .multivector import token_options
 from .multivector_files import token_places
@@ -29,7 +30,6 @@ from .plaid_files import (
     PlaidShard,
     open_codec,
     write_postings,
-    write_ranks,
 )
 from .plaid_options import codec_options
 from .plaid_sample import ENCODED_AT_ONCE, Sample, digest_of

@@ -45,14 +45,7 @@ class TokenEncoding:
 
         Raises `InputError` for vectors of another number or width, and for NaN and infinity.
         """
-        vectors = self.encode(documents)
-        if len(vectors) != len(documents) or vectors.tokens.shape[1] != self.dim:
-            raise InputError(
-                f"the encoder gave {len(vectors)} matrices of {vectors.tokens.shape[1]} dimensions for {len(documents)} "
-                f"documents, expected {len(documents)} of {self.dim}: check its spec"
-            )
-        if self.options["pool_factor"] > 1:
-            vectors = pooled(vectors, self.options["pool_factor"], self.options["pool"])
+        vectors = encoded(self.encode, documents, self.dim, self.options)
         tokens = np.array(vectors.tokens, np.float32, order="C")
         fine = np.isfinite(np.einsum("td,td->t", tokens, tokens))
         if not fine.all():
@@ -70,6 +63,22 @@ class TokenEncoding:
         owners = np.repeat(np.arange(len(sizes)), sizes)[there]
         kept = np.bincount(owners, minlength=len(sizes))
         return UnitTokens(tokens[there].astype(np.float16), kept, int((~there).sum()))
+
+
+def encoded(
+    encode: Callable[[list[Document]], MultiVector], documents: list[Document], dim: int, options: Mapping[str, Any]
+) -> MultiVector:
+    """The token vectors of `documents`, pooled as the `options` pool_factor and pool say.
+
+    Raises `InputError` where the encoder gives another number of matrices, or another width than `dim`.
+    """
+    vectors = encode(documents)
+    if len(vectors) != len(documents) or vectors.tokens.shape[1] != dim:
+        raise InputError(
+            f"the encoder gave {len(vectors)} matrices of {vectors.tokens.shape[1]} dimensions for {len(documents)} "
+            f"documents, expected {len(documents)} of {dim}: check its spec"
+        )
+    return pooled(vectors, options["pool_factor"], options["pool"]) if options["pool_factor"] > 1 else vectors
 
 
 def as_tokens(halves: np.ndarray) -> np.ndarray:
