@@ -3,10 +3,12 @@
     python -m cribble.bench.bench_plaid_build speed [--documents 5000 50000]
     python -m cribble.bench.bench_plaid_build memory [--documents 200000]
     python -m cribble.bench.bench_plaid_build centroids [--tokens FOLDER]
+    python -m cribble.bench.bench_plaid_build recall --tokens FOLDER --queries FILE.npz
 
 Documents of about 60 tokens of 128 dimensions, as bench_late_index.py makes them. `memory` makes vectors as they are asked
 for, in a process of its own, and reports its largest resident size. `centroids` compares centroids and the choice of the
-nearest with plain k-means over all pairs, over synthetic tokens or those of a multivector-exact index in float32.
+nearest with plain k-means over all pairs, over synthetic tokens or those of a multivector-exact index in float32;
+`recall` builds an index either way and compares what searches find with the exact index (queries: tokens and offsets).
 Seconds are of process time, one thread.
 """
 
@@ -18,14 +20,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..index import plaid_training
+from ..index import plaid_training, token_clusters
 from ..index.build import build_index
 from ..index.manifest import Manifest
+from ..index.multivector import MultivectorIndex
+from ..index.opening import find_kind
 from ..index.plaid_options import centroid_count
 from ..index.plaid_writer import PlaidWriter, plaid_plan
 from ..index.token_clusters import NearestCentroids, lloyd
@@ -186,9 +191,9 @@ def resident() -> float:
 # ---- centroids ------------------------------------------------------------------------------------------------------
 
 
-def centroids(folder: str | None) -> None:
+def centroids(folder: Path | None) -> None:
     """Mean cosine of tokens that nothing was learnt from with their centroid: ours, and plain k-means."""
-    tokens = stored(Path(folder)) if folder else token_vectors(5000).tokens.astype(np.float32)
+    tokens = stored(folder) if folder else token_vectors(5000).tokens.astype(np.float32)
     order = np.random.default_rng(9).permutation(len(tokens))
     apart, rest = tokens[order[:APART]], tokens[order[APART:]]
     count = centroid_count(len(rest))
@@ -219,6 +224,44 @@ def centroids(folder: str | None) -> None:
     )
 
 
+def recall(folder: Path, queries: Path) -> None:
+    """Recall of the exact best 10 by an index as it is built, and by one of plain k-means with all compared with all."""
+    exact: Any = MultivectorIndex.open(folder)
+    offsets = np.concatenate(
+        [[0], *(np.diff(np.load(f)) for f in sorted(folder.glob("shards/*/offsets.npy")))]
+    ).cumsum()
+    vectors = MultiVector(stored(folder), offsets)
+    data = np.load(queries)
+    asked = MultiVector(data["tokens"], data["offsets"])
+    spec = replace(exact.manifest.encoder, folder="")
+    rows = {document.id: row for row, document in enumerate(exact.texts)}
+
+    def encode(batch: list[Document]) -> MultiVector:
+        return MultiVector.of([vectors[rows[document.id]] for document in batch], spec.dim)
+
+    def plain(blocks: Any, tokens: int, dim: int, count: int, iterations: int, seed: int, advance: Any) -> np.ndarray:
+        held = np.concatenate(list(blocks()))
+        start = held[np.random.default_rng(seed).permutation(len(held))[:count]].copy()
+        return lloyd(held, start, iterations)[0]
+
+    ways = {"in groups": (token_centroids, token_clusters.FLAT), "all with all": (plain, 1 << 30)}
+    for name, (learn, flat) in ways.items():
+        plaid_training.token_centroids, token_clusters.FLAT = learn, flat
+        with tempfile.TemporaryDirectory() as made:
+            begin = time.process_time()
+            documents = list(exact.texts)
+            index: Any = find_kind("plaid").build(Path(made) / "i", documents, encode, spec=spec, corpus="stored")
+            seconds, counts = time.process_time() - begin, index.manifest.counts
+            found = {f"ncells {n}": index.recall(asked, 10, exact, ncells=n) for n in (1, 2, 4)}
+            found["exhaustive"] = index.recall(asked, 10, exact, mode="exhaustive")
+        print(
+            f"{name}: {seconds:.0f} s, mean cosine {counts['decoded_cosine_millionths'] / 1e6:.4f}, length of a residual "
+            f"{counts['residual_length_millionths'] / 1e6:.4f}; recall@10 "
+            + ", ".join(f"{way} {value:.4f}" for way, value in found.items()),
+            flush=True,
+        )
+
+
 def stored(folder: Path) -> np.ndarray:
     """The token vectors of a multivector-exact index in float32."""
     return np.concatenate([np.load(file) for file in sorted(folder.glob("shards/*/tokens.npy"))])
@@ -230,9 +273,10 @@ def cosine(tokens: np.ndarray, found: np.ndarray, own: np.ndarray) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=("speed", "memory", "memory-here", "centroids"))
+    parser.add_argument("what", choices=("speed", "memory", "memory-here", "centroids", "recall"))
     parser.add_argument("--documents", type=int, nargs="+")
-    parser.add_argument("--tokens")
+    parser.add_argument("--tokens", type=Path)
+    parser.add_argument("--queries", type=Path)
     arguments = parser.parse_args()
     if arguments.what == "speed":
         speed(200)  # compiles
@@ -244,6 +288,8 @@ def main() -> None:
             subprocess.run([*command, str(documents)], check=True)
     elif arguments.what == "memory-here":
         memory(arguments.documents[0])
+    elif arguments.what == "recall":
+        recall(arguments.tokens, arguments.queries)
     else:
         centroids(arguments.tokens)
 

@@ -27,6 +27,10 @@ FLAT = 512
 #: Groups whose centre's cosine lies within `MARGIN` of the nearest centre's are looked into, the nearest `MOST` at most.
 MARGIN, MOST = 0.3, 32
 
+#: Centres that are multiplied at a time where all are compared with all: of so many the lines do not share places in the
+#: first cache.
+_PANEL = 288
+
 #: Iterations of the k-means over centroids.
 _GROUPING = 8
 
@@ -123,10 +127,19 @@ def directions(sums: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def _nearest(tokens: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    columns = columns_of(centres)
-    rows = max(1, (1 << 21) // columns.shape[1])
-    parts = [ordered_product(tokens[i : i + rows], columns).argmax(axis=1) for i in range(0, len(tokens), rows)]
-    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+    panels = [(i, columns_of(centres[i : i + _PANEL])) for i in range(0, len(centres), _PANEL)]
+    found = np.zeros(len(tokens), np.int64)
+    for start in range(0, len(tokens), _TOKENS):
+        part = tokens[start : start + _TOKENS]
+        best = np.full(len(part), -np.inf, np.float32)
+        for first, columns in panels:
+            products = ordered_product(part, columns)
+            at = products.argmax(axis=1)
+            values = products[np.arange(len(part)), at]
+            better = values > best
+            best[better] = values[better]
+            found[start : start + len(part)][better] = first + at[better]
+    return found
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
