@@ -95,6 +95,10 @@ def leftovers(root: Path, manifest: Manifest) -> list[str]:
     for file in sorted(root.glob(f"shards-*/{CHANGE}")):
         if file.parent.name not in _named(manifest):
             lines.append(f"an interrupted {_described(json.loads(file.read_bytes()))} in {file.parent.name}")
+    if (root / TRAINING).exists():
+        lines.append(
+            f"{TRAINING}, from which a build that was killed at its end has learnt, and which the next change removes"
+        )
     retired = [file.name for file in sorted(root.glob("manifest-*.json"))]
     if retired:
         lines.append(f"files of {len(retired)} earlier generations, which somebody reads or the next change removes")

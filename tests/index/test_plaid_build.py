@@ -16,6 +16,7 @@ import pytest
 from cribble.errors import InputError, UsageError
 from cribble.index import plaid_sample, plaid_training, token_kmeans
 from cribble.index.changes import add_documents, compact_index, delete_documents
+from cribble.index.generations import leftovers
 from cribble.index.opening import open_index, verify_index
 from cribble.index.plaid_files import CODEC_FILES, PlaidShard, Postings, open_codec
 from cribble.index.plaid_options import centroid_count, held_out, sample_size
@@ -23,7 +24,7 @@ from cribble.index.token_clusters import NearestCentroids, lloyd
 from cribble.index.token_kmeans import shares, token_centroids
 from cribble.records import Document
 from cribble.tests.index import token_builds
-from cribble.tests.index.builds import contents, make_documents, state
+from cribble.tests.index.builds import arm, contents, make_documents, state
 from cribble.tests.index.test_residual_codec import clustered
 from cribble.tests.index.token_builds import DIM, SPEC, build_plaid, encode
 from cribble.vectors import EncoderSpec, MultiVector
@@ -229,7 +230,8 @@ def test_shards_of_another_codec_are_made_again(tmp_path, third):
 def test_a_left_training_folder_goes_with_the_next_change(tmp_path):
     build_plaid(tmp_path / "i", DOCUMENTS)
     (tmp_path / "i/training/sample").mkdir(parents=True)
-    verify_index(tmp_path / "i")
+    manifest = verify_index(tmp_path / "i")
+    assert "training" in leftovers(tmp_path / "i", manifest)[0]
     delete_documents(tmp_path / "i", ["d3"])
     assert not (tmp_path / "i/training").exists()
 
@@ -391,6 +393,47 @@ def test_changes_keep_the_codec_and_make_the_postings_anew(tmp_path):
 def compacted(path):
     compact_index(path)
     return path
+
+
+@pytest.mark.parametrize("operation", ["add", "compact"])
+def test_a_change_that_dies_ends_the_same_when_it_is_repeated(tmp_path, operation):
+    """Dies at every fifth sync, rename or creation of a folder; oracle: the files of a change that nothing disturbed."""
+    more = [d._replace(id=f"new {d.id}") for d in make_documents(6)]
+
+    def change(path):
+        if operation == "add":
+            add_documents(path, lambda: more, encode, spec=SPEC, corpus="more")
+        else:
+            compact_index(path)
+
+    def base(path):
+        build_plaid(path, DOCUMENTS[:12], shard_documents=4)
+        delete_documents(path, ["d0", "d5"])
+        return path
+
+    change(base(tmp_path / "reference"))
+    wanted = contents(tmp_path / "reference")
+    generation = open_index(base(tmp_path / "before")).manifest.generation
+    died = 0
+    for step in range(1, 200, 5):
+        path = base(tmp_path / f"killed{step}")
+        child = os.fork()
+        if child == 0:
+            arm(step, ("fsync", "rename", "replace", "mkdir"))
+            change(path)
+            os._exit(0)
+        survived = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        verify_index(path)
+        if open_index(path).manifest.generation == generation:
+            change(path)
+        found = contents(path)
+        assert {name: found.get(name) for name in wanted if "manifest" not in name} == {
+            name: digest for name, digest in wanted.items() if "manifest" not in name
+        }
+        died += 1
+        if survived:
+            break
+    assert died > 3
 
 
 # ---- centroids ------------------------------------------------------------------------------------------------------
