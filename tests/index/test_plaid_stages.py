@@ -9,7 +9,7 @@ from cribble.index.plaid_kernels import best_centroids
 from cribble.index.plaid_parameters import Probing, Stages, checked_parameters
 from cribble.index.plaid_stages import staged
 from cribble.index.plaid_warp import estimated
-from cribble.tests.index.plaid_oracle import exhaustive, made, ordered, plaid_by_hand, queries, warp_by_hand
+from cribble.tests.index.plaid_oracle import decoded, exhaustive, made, ordered, plaid_by_hand, queries, warp_by_hand
 
 SHAPES = [(16, 2), (8, 1), (24, 4), (5, 8), (11, 2), (40, 1)]
 
@@ -85,9 +85,23 @@ def test_more_query_tokens_than_a_tile_has_columns():
     assert_same(best(index, query, *found, 2), expected, len(query))
 
 
-def test_decoded_tokens_of_any_rows():
-    from cribble.tests.index.plaid_oracle import decoded
+def test_documents_without_a_kept_centroid_come_last():
+    """Also after those whose sums are negative, in the order of their ranks."""
+    index = made(5)
+    scores = np.full((24, 16), -0.5, np.float32)
+    scores[0, 0] = 0.9
+    kept = np.zeros(24, np.uint8)
+    kept[0] = 1
+    rows = np.flatnonzero(index.tokens.filled)
+    sums = index.tokens.centroid_sums(rows, scores, 3, kept)
+    having = np.array([0 in index.codes[row] for row in rows])
+    assert having.any()
+    assert sums[having] == pytest.approx(-0.1)
+    assert (sums[~having] == sums[~having][0]).all()
+    assert sums[~having].max() < sums[having].min()
 
+
+def test_decoded_tokens_of_any_rows():
     index = made(4, bits=4)
     rows = np.arange(0, index.documents, 3)
     vectors = index.tokens.vectors(rows)
