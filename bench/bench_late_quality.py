@@ -54,7 +54,7 @@ def cases() -> list[Case]:
     """The exact index first, then the others."""
     kinds = [Case("exact, int8", options={"storage": "int8"})]
     for bits in (8, 4, 2, 1):
-        kinds += [Case(f"plaid, {bits} bits, k = {k}", "plaid", k, {"bits": bits}) for k in (100, 10)]
+        kinds += [Case(f"plaid, {bits} bit{'s' * (bits > 1)}, k = {k}", "plaid", k, {"bits": bits}) for k in (100, 10)]
     for k in (100, 10):
         kinds.append(Case(f"plaid, 2 bits, warp, k = {k}", "plaid", k, {"bits": 2}, {"mode": "warp"}))
     kinds.append(Case("muvera, 200 candidates", "muvera", parameters={"candidates": 200}))
