@@ -127,7 +127,7 @@ def speed(documents: int, **options: Any) -> None:
         f"  {flat:,.0f} GFLOP were every token compared with every centroid once; the product does {flops():,.0f} GFLOP/s"
     )
     print(
-        f"  {counts['vector_bytes_per_100_tokens'] / 100:.2f} bytes a token; mean cosine with the decoded token "
+        f"  {counts['bytes_per_token_hundredths'] / 100:.2f} bytes a token; mean cosine with the decoded token "
         f"{counts['decoded_cosine_millionths'] / 1e6:.4f}, mean length of a residual {counts['residual_length_millionths'] / 1e6:.4f}",
         flush=True,
     )
@@ -177,7 +177,7 @@ def memory(documents: int) -> None:
     print(
         f"{documents:,} documents, {counts['tokens']:,} tokens, {counts['centroids']:,} centroids: largest resident size "
         f"{resident():,.0f} MB ({before:,.0f} MB before the build); {seconds:.0f} s, of these the encoder "
-        f"{phases.seconds['(the encoder)']:.0f} s; {counts['vector_bytes_per_100_tokens'] / 100:.2f} bytes a token"
+        f"{phases.seconds['(the encoder)']:.0f} s; {counts['bytes_per_token_hundredths'] / 100:.2f} bytes a token"
     )
     print("  " + ", ".join(f"{name} {own:.1f} s" for name, own in phases.seconds.items()), flush=True)
 

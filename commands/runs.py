@@ -43,6 +43,14 @@ def index_dataset(
     return _described(out, time.perf_counter() - start)
 
 
+def _shown(name: str, count: int) -> str:
+    """A count as it is read; a manifest has whole numbers only, so some are in parts."""
+    for unit, parts in (("_hundredths", 100), ("_millionths", 1_000_000)):
+        if name.endswith(unit):
+            return f"{name.removesuffix(unit).replace('_', ' ')} {count / parts:,.3f}"
+    return f"{count:,} {name.replace('_', ' ')}"
+
+
 def _described(path: Path, seconds: float) -> Answer:
     from ..index.manifest import read_manifest
 
@@ -56,7 +64,7 @@ def _described(path: Path, seconds: float) -> Answer:
         "counts": manifest.counts,
         "seconds": round(seconds, 3),
     }
-    counted = "".join(f", {count:,} {name.replace('_', ' ')}" for name, count in manifest.counts.items() if count)
+    counted = "".join(f", {_shown(name, count)}" for name, count in manifest.counts.items() if count)
     size = f"{manifest.bytes / 2**20:,.1f} MiB"
     return Answer(
         results,

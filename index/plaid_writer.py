@@ -136,7 +136,7 @@ class PlaidWriter:
         return {
             "centroids": len(self.codec.centroids),
             "vector_bytes_per_document": -(-written // max(1, documents)),
-            "vector_bytes_per_100_tokens": int(-(-100 * written // max(1, tokens))),
+            "bytes_per_token_hundredths": int(-(-100 * written // max(1, tokens))),
             "decoded_cosine_millionths": round(1e6 * cosine / max(1, tokens)),
             "residual_length_millionths": round(1e6 * length / max(1, tokens)),
         }
