@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -165,40 +165,53 @@ class Peer:
 # ---- the machine's ceilings -----------------------------------------------------------------------------------------
 
 
-def machine() -> tuple[float, float]:
-    """Bytes a second of a copy (read and written) and float32 operations a second of a product in the cache, at best."""
-    import torch
+class Machine(NamedTuple):
+    """What a core does at best in a second: bytes copied (read and written), and operations of products in float32, bfloat16 and int8 by torch."""
 
-    source = np.ones(1 << 26, np.float32)
-    target, left, right = source.copy(), torch.ones(1024, 512), torch.ones(512, 1024)
+    bandwidth: float
+    operations: dict[str, float]
 
-    def best(work: Callable[[], object]) -> float:
-        seconds = []
-        for _ in range(7):
-            start = time.process_time()
-            work()
-            seconds.append(time.process_time() - start)
-        return min(seconds)
+    @classmethod
+    def measured(cls) -> Machine:
+        import torch
 
-    def products() -> None:
-        for _ in range(10):
-            left @ right
-
-    return 2 * source.nbytes / best(lambda: np.copyto(target, source)), 10 * 2 * 1024 * 512 * 1024 / best(products)
-
-
-def exact_ceiling(tokens: int, itemsize: int, bandwidth: float, flops: float) -> float:
-    """Queries a second if nothing but reading all tokens, or multiplying them in float32, took time."""
-    return 1 / max(tokens * DIM * itemsize / bandwidth, 2 * tokens * DIM * QUERY_TOKENS / flops)
+        source, ones = np.ones(1 << 26, np.float32), torch.ones(1024, 1024)
+        halves, whole = ones.bfloat16(), ones.to(torch.int8)
+        products: dict[str, Callable[[], object]] = {
+            "float32": lambda: ones @ ones,
+            "bfloat16": lambda: halves @ halves,
+            "int8": lambda: torch._int_mm(whole, whole),
+        }
+        operations = {name: 2 * 1024**3 / _least(product) for name, product in products.items()}
+        target = source.copy()
+        return cls(2 * source.nbytes / _least(lambda: np.copyto(target, source)), operations)
 
 
-def plaid_ceiling(index: Any, parameters: dict[str, Any], bandwidth: float, flops: float) -> float:
+def _least(work: Callable[[], object]) -> float:
+    """The least process time of 15."""
+    seconds = []
+    for _ in range(15):
+        start = time.process_time()
+        work()
+        seconds.append(time.process_time() - start)
+    return min(seconds)
+
+
+def exact_ceiling(tokens: int, storage: str, machine: Machine) -> float:
+    """Queries a second if nothing but reading all tokens, or multiplying them (float16 in float32), took time."""
+    itemsize = {"float32": 4, "int8": 1}.get(storage, 2)
+    operations = machine.operations["float32" if storage == "float16" else storage]
+    return 1 / max(tokens * DIM * itemsize / machine.bandwidth, 2 * tokens * DIM * QUERY_TOKENS / operations)
+
+
+def plaid_ceiling(index: Any, parameters: dict[str, Any], machine: Machine) -> float:
     """Queries a second if nothing but the products with all centroids and with the tokens of the candidates that are
-    decompressed (a quarter of `ndocs`), and reading these, took time."""
-    centroids = len(np.load(index.manifest.whole_folder(index.path) / "centroids.npy", mmap_mode="r"))
+    decompressed (a quarter of `ndocs`), in float32, and reading these, took time."""
+    centroids = index.manifest.counts["centroids"]
     tokens = parameters.get("ndocs", 256) / 4 * index.manifest.counts["tokens"] / len(index)
     operations = 2 * QUERY_TOKENS * DIM * (centroids + tokens)
-    return 1 / (operations / flops + (centroids * DIM * 4 + tokens * (DIM / 4 + 2)) / bandwidth)
+    read = centroids * DIM * 4 + tokens * (DIM / 4 + 2)
+    return 1 / (operations / machine.operations["float32"] + read / machine.bandwidth)
 
 
 # ---- what is measured -----------------------------------------------------------------------------------------------
@@ -223,9 +236,7 @@ def build(case: Case, vectors: MultiVector, folder: Path) -> tuple[Any, float]:
     return index, len(vectors) / (time.process_time() - start)
 
 
-def rows_of(
-    case: Case, vectors: MultiVector, queries: MultiVector, folder: Path, limits: tuple[float, float]
-) -> list[Row]:
+def rows_of(case: Case, vectors: MultiVector, queries: MultiVector, folder: Path, machine: Machine) -> list[Row]:
     """An index and the ways to search it."""
     index, rate = build(case, vectors, folder)
     tokens = len(vectors.tokens)
@@ -241,10 +252,9 @@ def rows_of(
 
         ceiling = None
         if case.kind == "multivector-exact":
-            itemsize = {"float32": 4, "int8": 1}.get(case.options["storage"], 2)
-            ceiling = exact_ceiling(tokens, itemsize, *limits)
+            ceiling = exact_ceiling(tokens, case.options["storage"], machine)
         elif parameters.get("mode") != "warp":
-            ceiling = plaid_ceiling(index, parameters, *limits)
+            ceiling = plaid_ceiling(index, parameters, machine)
         rows.append(Row(case.label + label, search, rate, size, ceiling))
     return rows
 
@@ -260,7 +270,7 @@ def peer_row(python: str, vectors: MultiVector, queries: MultiVector, folder: Pa
     return Row("PyLate 1.2 PLAID, 2 bits", peer.search, facts["rate"], facts["bytes"] / len(vectors.tokens))
 
 
-def compare(documents: int, peer: str | None, folder: Path, only: list[str], limits: tuple[float, float]) -> None:
+def compare(documents: int, peer: str | None, folder: Path, only: list[str], machine: Machine) -> None:
     """Build all, ask all in turn, print the table of one number of documents."""
     folder.mkdir(parents=True, exist_ok=True)
     vectors = token_vectors(documents)
@@ -268,7 +278,7 @@ def compare(documents: int, peer: str | None, folder: Path, only: list[str], lim
     rows = [peer_row(peer, vectors, queries, folder)] if peer else []
     for case in cases():
         if case.options.get("storage") == "float32" or not only or any(part in case.label for part in only):
-            rows += rows_of(case, vectors, queries, folder, limits)
+            rows += rows_of(case, vectors, queries, folder, machine)
     exact = next(row for row in rows if row.label == "exact, float32")
     count = QUERIES if documents <= 10_000 else 2 * TIMED
     truth: list[set[int]] = []
@@ -308,10 +318,11 @@ def main() -> None:
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    limits = machine()
-    print(f"a core copies {limits[0] / 1e9:.1f} GB/s and multiplies {limits[1] / 1e9:.0f} GFLOP/s in float32")
+    machine = Machine.measured()
+    rates = ", ".join(f"{1e-9 * rate:,.0f} in {name}" for name, rate in machine.operations.items())
+    print(f"a core copies {1e-9 * machine.bandwidth:.1f} GB/s and does {rates} GFLOP/s")
     for i, documents in enumerate(given.documents):
-        compare(documents, None if i else given.peer, given.cache / str(documents), given.only, limits)
+        compare(documents, None if i else given.peer, given.cache / str(documents), given.only, machine)
 
 
 if __name__ == "__main__":
