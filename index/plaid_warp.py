@@ -17,6 +17,9 @@ from .plaid_parameters import Probing
 from .plaid_stages import candidates, probed
 from .plaid_tokens import PlaidTokens
 
+#: Documents whose matches are gathered before they are added up.
+_TOGETHER = 1024
+
 
 def estimated(
     query: np.ndarray,
@@ -94,6 +97,36 @@ def _residual_match(table: Any, packed: Any) -> Any:
 
 
 @compiled
+def _pairs(codes: Any, offsets: Any, rows: Any, slots: Any, starts: Any, terms: Any, count: int) -> Any:
+    """Which query token probes which document token: those of query token j are at `ends[j]:ends[j + 1]` of the documents
+    and of the places in the shard that are returned, for `count` query tokens.
+    """
+    total = np.int64(0)
+    for row in rows:
+        total += offsets[row + 1] - offsets[row]
+    places, owners, found = np.empty(total + 1, np.int64), np.empty(total + 1, np.int32), 0
+    for i in range(len(rows)):
+        for place in range(offsets[rows[i]], offsets[rows[i] + 1]):
+            places[found], owners[found] = place, i  # without a branch, which could not be foreseen
+            found += slots[codes[place]] > 0
+    ends = np.zeros(count + 1, np.int64)
+    for f in range(found):
+        slot = slots[codes[places[f]]]
+        for s in range(starts[slot - 1], starts[slot]):
+            ends[terms[s] + 1] += 1
+    for j in range(count):
+        ends[j + 1] += ends[j]
+    at, pair_owners, pair_places = ends.copy(), np.empty(ends[count], np.int32), np.empty(ends[count], np.int64)
+    for f in range(found):
+        slot = slots[codes[places[f]]]
+        for s in range(starts[slot - 1], starts[slot]):
+            j = terms[s]
+            pair_owners[at[j]], pair_places[at[j]] = owners[f], places[f]
+            at[j] += 1
+    return ends, pair_owners, pair_places
+
+
+@compiled
 def sum_of_matches(
     codes: Any,
     residuals: Any,
@@ -109,26 +142,23 @@ def sum_of_matches(
 ) -> None:
     """Write into `out` (m,) float64 the sum over query tokens of their best match in each document `rows` (m,) of a shard,
     or of what is `missing` (t,); `slots`, `starts` and `terms` are as of `_by_centroid`, `tables` as of `byte_tables`.
+
+    Matches of one query token come together, as its table just fits the first cache.
     """
-    longest = 1
-    for row in rows:
-        longest = max(longest, offsets[row + 1] - offsets[row])
-    places = np.empty(longest, np.int64)
-    best = np.empty(len(missing), np.float32)
-    for i in range(len(rows)):
-        count = 0
-        for place in range(offsets[rows[i]], offsets[rows[i] + 1]):
-            places[count] = place  # without a branch, which could not be foreseen
-            count += slots[codes[place]] > 0
+    count = len(missing)
+    best = np.empty((_TOGETHER, count), np.float32)
+    for first in range(0, len(rows), _TOGETHER):
+        own = rows[first : first + _TOGETHER]
         best[:] = -np.inf
-        for found in range(count):
-            place = places[found]
-            slot = slots[codes[place]]
-            for s in range(starts[slot - 1], starts[slot]):
-                j = terms[s]
-                value = scores[codes[place], j] + _residual_match(tables[j], residuals[place])
-                best[j] = max(best[j], np.float32(value))
-        total = 0.0
-        for j in range(len(best)):
-            total += best[j] if best[j] > -np.inf else missing[j]
-        out[i] = total
+        ends, owners, places = _pairs(codes, offsets, own, slots, starts, terms, count)
+        for j in range(count):
+            table = tables[j]
+            for pair in range(ends[j], ends[j + 1]):
+                place, i = places[pair], owners[pair]
+                value = scores[codes[place], j] + _residual_match(table, residuals[place])
+                best[i, j] = max(best[i, j], np.float32(value))
+        for i in range(len(own)):
+            total = 0.0
+            for j in range(count):
+                total += best[i, j] if best[i, j] > -np.inf else missing[j]
+            out[first + i] = total

@@ -74,6 +74,16 @@ def test_warp(seed):
             assert_same(best(index, query, *found, 50), expected, len(query))
 
 
+def test_warp_over_more_documents_than_are_added_up_at_once():
+    index = made(8, documents=2100, shards=1)
+    [query] = queries(8, index, 1)
+    every = np.flatnonzero(index.tokens.filled)
+    found = estimated(query, index.tokens, index.postings, Probing(6, 900, 24), every)
+    expected = warp_by_hand(index, query, 300, nprobe=6, t_prime=900, bound=24)
+    assert len(found[0]) > 1024
+    assert [s for _, s in best(index, query, *found, 300)] == pytest.approx([s for _, s in expected], abs=1e-4)
+
+
 def test_more_query_tokens_than_a_tile_has_columns():
     index = made(3)
     query = np.concatenate(queries(3, index, 20))
