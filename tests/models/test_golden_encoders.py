@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cribble.errors import SetupError
 from cribble.models.encoder import Encoder
 from cribble.records import Document
+from cribble.tests.models.hub import on_hand
 
 QUERY = "Which planet is known as the Red Planet?"
 DOCUMENTS = [
@@ -35,23 +35,13 @@ COSINES = {
 }
 
 
-#: Why the Hub can't be reached, once that is known: asking takes a while.
-_unreachable: list[str] = []
-
-
 @pytest.mark.hub
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COSINES)
 def test_cosines_are_those_that_sentence_transformers_publishes(name):
-    encoder = Encoder(name, device="cpu", dtype="bfloat16", card="none", trust_remote_code=name.startswith("nomic"))
-    if _unreachable:
-        pytest.skip(_unreachable[0])
-    try:
-        _ = encoder.checkpoint
-    except SetupError as error:
-        if "can't be reached" in str(error):
-            _unreachable.append(str(error))
-        pytest.skip(str(error))
+    encoder = on_hand(
+        Encoder(name, device="cpu", dtype="bfloat16", card="none", trust_remote_code=name.startswith("nomic"))
+    )
     query = encoder.encode_queries([QUERY]).values[0]
     vectors = encoder.encode_documents([Document(str(i), text) for i, text in enumerate(DOCUMENTS)]).values
     cosines = vectors @ query / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(query))

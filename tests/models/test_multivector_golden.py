@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cribble.errors import CribbleError, SetupError
+from cribble.errors import CribbleError
 from cribble.index.maxsim import maxsim
 from cribble.models.multivector_encoder import MultiVectorEncoder
 from cribble.records import DescribedDocument, Document
+from cribble.tests.models.hub import on_hand, skip_where_unreachable
 from cribble.tests.models.test_golden_encoders import DOCUMENTS, QUERY
 
 pytestmark = [pytest.mark.hub, pytest.mark.slow]
@@ -103,21 +104,9 @@ QUERY_VECTORS = {
 
 _REMOTE = ("perplexity-ai/pplx-embed-v1-late-0.6b", "jinaai/jina-colbert-v2", "TomoroAI/tomoro-colqwen3-embed-4b")
 
-#: Why the Hub can't be reached, once that is known: asking takes a while.
-_unreachable: list[str] = []
-
 
 def loaded(name):
-    if _unreachable:
-        pytest.skip(_unreachable[0])
-    encoder = MultiVectorEncoder(name, device="cpu", trust_remote_code=name in _REMOTE)
-    try:
-        _ = encoder.checkpoint
-    except CribbleError as error:
-        if isinstance(error, SetupError) and "can't be reached" in str(error):
-            _unreachable.append(str(error))
-        pytest.skip(str(error))
-    return encoder
+    return on_hand(MultiVectorEncoder(name, device="cpu", trust_remote_code=name in _REMOTE))
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -145,8 +134,7 @@ def pages():
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    if _unreachable:
-        pytest.skip(_unreachable[0])
+    skip_where_unreachable()
     repository, revision = PAGES
     try:
         files = [

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cribble.errors import CribbleError, SetupError
 from cribble.models.sparse_encoder import SparseEncoder
 from cribble.records import Document
+from cribble.tests.models.hub import on_hand
 from cribble.tests.models.sparse_models import dense
 from cribble.tests.models.test_golden_encoders import DOCUMENTS, QUERY
 
@@ -34,21 +34,8 @@ GOLDEN = {
 }
 
 
-#: Why the Hub can't be reached, once that is known: asking takes a while.
-_unreachable: list[str] = []
-
-
 def loaded(name, **options):
-    encoder = SparseEncoder(name, device="cpu", **options)
-    if _unreachable:
-        pytest.skip(_unreachable[0])
-    try:
-        _ = encoder.checkpoint
-    except CribbleError as error:
-        if isinstance(error, SetupError) and "can't be reached" in str(error):
-            _unreachable.append(str(error))
-        pytest.skip(str(error))
-    return encoder
+    return on_hand(SparseEncoder(name, device="cpu", **options))
 
 
 @pytest.mark.parametrize("name", GOLDEN)
