@@ -113,11 +113,13 @@ class PlaidIndex(OfEncoder):
         """Per query the best `k` documents: ids (m,) str objects and scores (m,) float64, best first, m <= k.
 
         `mode` plaid (the default) goes by the stages of plaid_stages.py, with `ncells`, `threshold` and `ndocs` (by k: 4,
-        0.5, 256 up to 10; 4, 0.45, 1024 up to 100; else 8, 0.4, 4 · k and at least 4096); max(k, ndocs / 4) documents are
-        scored, so that the best for two k are prefixes of each other where ndocs is at least four times either. `warp` adds
-        up matches of the tokens of `nprobe` centroids (32) a query token and estimates what is missing with `t_prime`
-        (plaid_warp.py). `exhaustive` scores all documents. Fewer than k documents are found only where no more are
-        candidates, which is counted in a warning. `allow`, `deny` and `where` limit the search
+        0.5, 256 up to 10; 4, 0.45, 1024 up to 100; else 8, 0.4, 4 · k and at least 4096). It scores max(k, ndocs / 4)
+        documents, so that the best for two k are prefixes of each other where all three are given and ndocs is at least
+        four times either k. `warp` adds up matches of the tokens of `nprobe` centroids (32) a query token and estimates
+        what is missing with `t_prime` (plaid_warp.py). `exhaustive` scores all documents.
+
+        Fewer than k documents are found only where no more are candidates, which is counted in a warning; `ncells` that
+        are not given are doubled for a query until k are. `allow`, `deny` and `where` limit the search
         (`filtering.selected_rows`): where they leave no more than would be candidates without them, all are candidates.
         Raises `UsageError` for a parameter of another mode, or a bad value.
         """

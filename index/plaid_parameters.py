@@ -32,22 +32,27 @@ _MANY_CENTROIDS, _LARGEST_T_PRIME, _LEAST_T_PRIME = 1 << 16, 50_000, 4_000
 @dataclass(frozen=True)
 class Stages:
     """PLAID's parameters: the `ncells` best centroids of each query token give candidates; of these the best `ndocs` by
-    their centroids that score `threshold` or more go on, then the best `scored` by all their centroids.
+    their centroids that score `threshold` or more go on, then the best `scored` by all their centroids. Where fewer than
+    `least` documents are candidates, twice as many cells are probed, and so on.
     """
 
     ncells: int
     threshold: float
     ndocs: int
     scored: int
+    least: int = 0
 
     @classmethod
     def of(cls, given: Mapping[str, Any], k: int) -> Stages:
-        """Those `given`, others by `k`. `ndocs` is never below k, so that k can be found."""
+        """Those `given`, others by `k`. `ndocs` is never below k, so that k can be found; cells not given are as many as
+        give k candidates.
+        """
         ncells, threshold, ndocs = next(values for most, *values in _BY_K if k <= most)
         if k > 100:
             ndocs = max(ndocs, 4 * k)
         ndocs = max(given.get("ndocs", ndocs), k)
-        return cls(given.get("ncells", ncells), given.get("threshold", threshold), ndocs, max(k, ndocs // 4))
+        least = 0 if "ncells" in given else k
+        return cls(given.get("ncells", ncells), given.get("threshold", threshold), ndocs, max(k, ndocs // 4), least)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """PLAID's stages (Santhanam et al. 2022, arXiv 2205.09707, §4): which documents have their tokens decoded and scored.
 
-1  the documents that have a token of one of the `ncells` best centroids of a query token
+1  the documents that have a token of one of the `ncells` best centroids of a query token (more where these are too few)
 2  of these the best `ndocs`, by MaxSim over those of their centroids that score `threshold` or more with some query token
 3  of these the best by MaxSim over all of their centroids
 4  their MaxSim over decoded tokens
@@ -28,8 +28,7 @@ def staged(
     """The documents that reach the last stage for `query` (t, d), t >= 1: rows (m,) ascending and scores (m,) float64."""
     terms = len(query)
     scores = tokens.centroid_scores(query)
-    cells, _ = probed(scores, terms, stages.ncells)
-    rows = candidates(cells, postings, len(tokens.filled), findable, stages.ndocs)
+    rows = _enough(scores, terms, tokens, postings, stages, findable)
     kept = np.empty(len(scores), np.uint8)
     if len(rows) > stages.ndocs:
         scoring_at_least(scores, terms, stages.threshold, kept)
@@ -38,6 +37,25 @@ def staged(
         kept[:] = 1
         rows = _best(rows, tokens.centroid_sums(rows, scores, terms, kept), ranks, stages.scored)
     return rows, tokens.maxsim(query, rows)
+
+
+def _enough(
+    scores: np.ndarray,
+    terms: int,
+    tokens: PlaidTokens,
+    postings: Postings,
+    stages: Stages,
+    findable: np.ndarray | None,
+) -> np.ndarray:
+    """The candidates of so many cells as give `stages.least` of them, or all that may be found."""
+    documents, ncells = len(tokens.filled), stages.ncells
+    wanted = min(stages.least, documents if findable is None else len(findable))
+    while True:
+        cells, _ = probed(scores, terms, ncells)
+        rows = candidates(cells, postings, documents, findable, stages.ndocs)
+        if len(rows) >= wanted or ncells >= len(scores):
+            return rows
+        ncells *= 2
 
 
 def probed(scores: np.ndarray, terms: int, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -95,6 +95,24 @@ def test_more_query_tokens_than_a_tile_has_columns():
     assert_same(best(index, query, *found, 2), expected, len(query))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_cells_that_are_not_given_are_enough(seed):
+    """As with as many cells, of 1, 2, 4, …, as give the candidates by hand."""
+    index = made(seed)
+    filled = np.flatnonzero(index.tokens.filled)
+    for query in queries(seed, index):
+        query = query[:1]
+        order = np.argsort(-(query @ index.tokens.codec.centroids.T)[0])
+        for least in (1, 15, 40, 80):
+            needed = next(
+                n for n in (1, 2, 4, 8, 16, 32) if sum(bool({*order[:n]} & {*own}) for own in index.codes) >= least
+            )
+            narrow = staged(query, index.tokens, index.postings, index.ranks, Stages(1, 0.4, 10, 5, least), filled)
+            wide = staged(query, index.tokens, index.postings, index.ranks, Stages(needed, 0.4, 10, 5), filled)
+            assert narrow[0].tolist() == wide[0].tolist()
+            assert narrow[1].tolist() == wide[1].tolist()
+
+
 def test_documents_without_a_kept_centroid_come_last():
     """Also after those whose sums are negative, in the order of their ranks."""
     index = made(5)
@@ -134,10 +152,11 @@ def test_the_best_centroids_are_those_of_a_sort():
 
 def test_parameters_by_k():
     """Stanford's searcher.py, as the specification card has it, but for the cells; `ndocs` can always give k documents."""
-    assert Stages.of({}, 10) == Stages(4, 0.5, 256, 64)
-    assert Stages.of({}, 11) == Stages.of({}, 100) == Stages(4, 0.45, 1024, 256)
-    assert Stages.of({}, 101) == Stages(8, 0.4, 4096, 1024)
-    assert Stages.of({}, 2000) == Stages(8, 0.4, 8000, 2000)
+    assert Stages.of({}, 10) == Stages(4, 0.5, 256, 64, least=10)
+    assert Stages.of({}, 11) == Stages(4, 0.45, 1024, 256, least=11)
+    assert Stages.of({}, 100) == Stages(4, 0.45, 1024, 256, least=100)
+    assert Stages.of({}, 101) == Stages(8, 0.4, 4096, 1024, least=101)
+    assert Stages.of({}, 2000) == Stages(8, 0.4, 8000, 2000, least=2000)
     assert Stages.of({"ndocs": 5, "ncells": 7, "threshold": 0}, 50) == Stages(7, 0, 50, 50)
     assert Probing.of({}, 20_000_000, 1 << 16) == Probing(32, 12_000, 128)
     assert Probing.of({}, 2_000, 8) == Probing(8, 4_000, 8)
