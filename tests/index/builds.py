@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -110,6 +111,20 @@ def die_at_steps(root: Path, build: Callable[..., object], first: int, stride: i
         say(json.dumps({"step": step, "state": found, "equal": equal, "survived": survived}))
         if survived:
             return
+
+
+def deaths(script: str | Path, root: Path, *arguments: object, least: int = 2) -> list[dict]:
+    """What `die_at_steps` said in `script`, run as `steps ROOT ARGUMENTS`: more than `least` deaths, the last build lived, and
+    every build that was done again has the bytes of one that nothing disturbed."""
+    command = [sys.executable, str(script), "steps", str(root), *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.run(command, capture_output=True, text=True, cwd="/", env=environment)
+    rows: list[dict] = [json.loads(line) for line in process.stdout.splitlines()]
+    assert process.returncode == 0, process.stderr
+    assert rows[-1]["survived"]
+    assert len(rows) > least
+    assert [row for row in rows if not row["equal"]] == []
+    return rows
 
 
 def arm(step: int, names: tuple[str, ...]) -> None:

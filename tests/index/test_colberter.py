@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +15,7 @@ from cribble.index.opening import open_index, verify_index
 from cribble.records import DescribedDocument, Document
 from cribble.tests.index import bag_builds
 from cribble.tests.index.bag_builds import EXACT_SPEC, SPEC, build_bags, build_exact_bags, encode, encode_bags
-from cribble.tests.index.builds import make_documents
+from cribble.tests.index.builds import deaths, make_documents
 from cribble.vectors import BagVectors, EncoderSpec, MultiVector
 
 DOCUMENTS = make_documents(90)
@@ -256,15 +252,7 @@ def test_a_changed_index_gives_what_a_fresh_one_gives(tmp_path, spec, storage):
 
 @pytest.mark.parametrize(("kind", "stride"), [("colberter", 15), ("exact", 19)])
 def test_death_at_steps_of_a_build(tmp_path, kind, stride):
-    command = [sys.executable, str(Path(bag_builds.__file__)), "steps", str(tmp_path), kind, "9", str(stride)]
-    process = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, cwd="/", env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    rows = [json.loads(line) for line in process.stdout.splitlines()]
-    assert process.returncode == 0
-    assert rows[-1]["survived"]
-    assert len(rows) > 2
-    assert all(row["equal"] for row in rows), [row for row in rows if not row["equal"]]
+    rows = deaths(bag_builds.__file__, tmp_path, kind, 9, stride)
     assert {row["state"] for row in rows} == {"unfinished", "whole"}
 
 

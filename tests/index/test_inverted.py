@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import signal
 import subprocess
@@ -20,7 +19,7 @@ from cribble.index.inverted import InvertedIndex
 from cribble.index.opening import open_index, verify_index
 from cribble.records import DescribedDocument, Document
 from cribble.tests.index import sparse_builds
-from cribble.tests.index.builds import contents, make_documents, state
+from cribble.tests.index.builds import contents, deaths, make_documents, state
 from cribble.tests.index.sparse_builds import SPEC, TERMS, build_inverted, encode, encode_sparse
 from cribble.vectors import EncoderSpec, Sparse
 
@@ -149,15 +148,7 @@ def test_a_killed_build_goes_on_at_the_next_shard(tmp_path):
 
 def test_death_at_every_step_of_what_spans_the_shards(tmp_path):
     """Every third step from the last shard on: what comes before is as with flat indexes (test_index_crash.py)."""
-    command = [sys.executable, str(SCRIPT), "steps", str(tmp_path), "40", "3"]
-    process = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, cwd="/", env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    rows = [json.loads(line) for line in process.stdout.splitlines()]
-    assert process.returncode == 0
-    assert rows[-1]["survived"]
-    assert len(rows) > 10
-    assert all(row["equal"] for row in rows), [row for row in rows if not row["equal"]]
+    rows = deaths(SCRIPT, tmp_path, 40, 3, least=10)
     whole = [row["state"] == "whole" for row in rows]
     assert whole == sorted(whole)
     assert not whole[0]

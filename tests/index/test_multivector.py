@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from cribble.errors import InputError, UsageError
@@ -18,7 +12,7 @@ from cribble.index.multivector_pooling import pooled
 from cribble.index.opening import open_index, verify_index
 from cribble.records import DescribedDocument, Document
 from cribble.tests.index import token_builds
-from cribble.tests.index.builds import make_documents
+from cribble.tests.index.builds import deaths, make_documents
 from cribble.tests.index.token_builds import DIM, SPEC, build_exact, build_muvera, encode, encode_tokens
 from cribble.vectors import EncoderSpec, MultiVector
 
@@ -221,15 +215,7 @@ def test_a_changed_index_gives_what_a_fresh_one_gives(tmp_path, build):
 
 @pytest.mark.parametrize(("kind", "stride"), [("multivector-exact", 15), ("muvera", 19)])
 def test_death_at_steps_of_a_build(tmp_path, kind, stride):
-    command = [sys.executable, str(Path(token_builds.__file__)), "steps", str(tmp_path), kind, "9", str(stride)]
-    process = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, cwd="/", env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    rows = [json.loads(line) for line in process.stdout.splitlines()]
-    assert process.returncode == 0
-    assert rows[-1]["survived"]
-    assert len(rows) > 2
-    assert all(row["equal"] for row in rows), [row for row in rows if not row["equal"]]
+    rows = deaths(token_builds.__file__, tmp_path, kind, 9, stride)
     assert {row["state"] for row in rows} == {"unfinished", "whole"}
 
 

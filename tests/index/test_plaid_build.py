@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import subprocess
-import sys
 import tracemalloc
 from collections import defaultdict
 from pathlib import Path
@@ -24,7 +22,7 @@ from cribble.index.token_clusters import NearestCentroids, lloyd
 from cribble.index.token_kmeans import shares, token_centroids
 from cribble.records import Document
 from cribble.tests.index import token_builds
-from cribble.tests.index.builds import arm, contents, make_documents, state
+from cribble.tests.index.builds import arm, contents, deaths, make_documents, state
 from cribble.tests.index.test_residual_codec import clustered
 from cribble.tests.index.token_builds import DIM, SPEC, build_plaid, encode
 from cribble.vectors import EncoderSpec, MultiVector
@@ -177,15 +175,7 @@ def test_builds_that_break_anywhere_resume_to_the_same_bytes(tmp_path, sampled, 
 
 
 def test_death_at_steps_of_a_build(tmp_path):
-    command = [sys.executable, token_builds.__file__, "steps", str(tmp_path), "plaid", "3", "9"]
-    process = subprocess.run(
-        command, capture_output=True, text=True, cwd="/", env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    rows = [json.loads(line) for line in process.stdout.splitlines()]
-    assert process.returncode == 0, process.stderr
-    assert rows[-1]["survived"]
-    assert len(rows) > 8
-    assert [row for row in rows if not row["equal"]] == []
+    deaths(token_builds.__file__, tmp_path, "plaid", 3, 9, least=8)
 
 
 def interrupted(path):
