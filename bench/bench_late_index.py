@@ -166,7 +166,7 @@ class Peer:
 
 
 class Machine(NamedTuple):
-    """What a core does at best in a second: bytes copied (read and written), and operations of products in float32, bfloat16 and int8 by torch."""
+    """What a core does at best in a second: bytes copied (read and written), operations of products of each type by torch."""
 
     bandwidth: float
     operations: dict[str, float]
