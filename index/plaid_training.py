@@ -88,11 +88,13 @@ def learnt(sample: Sample, tokens: float, options: Mapping[str, Any], name: str)
     iterations = options["kmeans_iterations"]
     with progress(f"centroids of {name}", learning * iterations, "tokens") as advance:
         found = token_centroids(blocks, learning, sample.dim, count, iterations, options["seed"], advance)
-    centroids = read_centroids(*rounded_centroids(found))
     # a sample too small to hold any out is measured itself
-    measured = (block[part] if apart.any() else block for block, part in _parted(sample, apart))
-    residuals = _residuals(np.concatenate(list(measured)), centroids)
-    cutoffs, weights = BUCKETS[options["buckets"]](residuals, options["bits"])
+    measured = np.concatenate([block[part] if apart.any() else block for block, part in _parted(sample, apart)])
+    nearest = NearestCentroids(found).of(measured)
+    # tokens lie as far along their centroid as their cosine: with centroids of that length less of them is left over
+    length = np.einsum("td,td->t", measured, found[nearest]).mean()
+    centroids = read_centroids(*rounded_centroids(found * np.float32(length)))
+    cutoffs, weights = BUCKETS[options["buckets"]](measured - centroids[nearest], options["bits"])
     return ResidualCodec(centroids, cutoffs, weights, options["bits"])
 
 
@@ -102,11 +104,6 @@ def _parted(sample: Sample, apart: np.ndarray) -> Iterator[tuple[np.ndarray, np.
     for block in sample.blocks():
         yield block, apart[first : first + len(block)]
         first += len(block)
-
-
-def _residuals(tokens: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    found: np.ndarray = tokens - centroids[NearestCentroids(centroids).of(tokens)]
-    return found
 
 
 def _of_nothing(dim: int, bits: int) -> ResidualCodec:

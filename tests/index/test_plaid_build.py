@@ -18,6 +18,8 @@ from cribble.index.generations import leftovers
 from cribble.index.opening import open_index, verify_index
 from cribble.index.plaid_files import CODEC_FILES, PlaidShard, Postings, open_codec
 from cribble.index.plaid_options import centroid_count, held_out, sample_size
+from cribble.index.residual_buckets import least_squares_buckets
+from cribble.index.residual_codec import ResidualCodec
 from cribble.index.token_clusters import NearestCentroids, lloyd
 from cribble.index.token_kmeans import shares, token_centroids
 from cribble.records import Document
@@ -144,6 +146,30 @@ def test_a_token_is_kept_alike_in_the_sample_beside_it_and_added(tmp_path, third
     add_documents(tmp_path / "i", lambda: copies, encode, spec=SPEC, corpus="copies")
     for row in range(60):
         assert (decoded(tmp_path / "i", row) == decoded(tmp_path / "i", 60 + row)).all()
+
+
+def test_centroids_are_as_long_as_tokens_lie_along_them(tmp_path):
+    """All of one length, the mean cosine of a token and its centroid. Oracle: with centroids of length 1 and the same bits the
+    decoded tokens are farther off."""
+    tokens = clustered(5, 6000, 32, centres=3000, noise=0.8)
+    vectors = MultiVector(tokens, np.arange(0, 6001, 30))
+
+    def given(batch):
+        return MultiVector.of([vectors[int(d.id)] for d in batch], 32)
+
+    documents = [Document(str(i), str(i)) for i in range(200)]
+    index = build_plaid(
+        tmp_path / "i", documents, encode=given, spec=EncoderSpec("made", dim=32), centroids=256, bits=2
+    )
+    codec = open_codec(tmp_path / "i" / "whole", 2)
+    lengths = np.linalg.norm(codec.centroids, axis=1)
+    unit = codec.centroids / lengths[:, None]
+    nearest = (tokens @ unit.T).argmax(axis=1)
+    assert lengths.mean() == pytest.approx((tokens * unit[nearest]).sum(axis=1).mean(), abs=0.02)
+    assert np.ptp(lengths) < 0.02
+    other = ResidualCodec(unit, *least_squares_buckets(tokens - unit[nearest], 2), 2)
+    theirs = (other.decode(*other.encode(tokens)) * tokens).sum(axis=1).mean()
+    assert index.manifest.counts["decoded_cosine_millionths"] / 1e6 > theirs
 
 
 # ---- two passes -----------------------------------------------------------------------------------------------------

@@ -194,7 +194,7 @@ def test_adds_deletions_and_compaction(tmp_path):
         for mode in ("plaid", "warp"):
             [own] = changed.search(MultiVector.of([MATRICES[longest]], DIM), 3, mode=mode)
             assert DOCUMENTS[longest].id in own.ids
-            [other] = changed.search(MultiVector.of([MATRICES[901]], DIM), 3 if mode == "plaid" else 20, mode=mode)
+            [other] = changed.search(MultiVector.of([MATRICES[901]], DIM), 3 if mode == "plaid" else 100, mode=mode)
             assert "0900" in other.ids
             assert "0901" not in other.ids
         kept = [dict(zip(r.ids, r.scores, strict=True)) for r in every]
