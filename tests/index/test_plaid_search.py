@@ -33,7 +33,7 @@ def clustered(seed, count, lengths):
 MATRICES = clustered(1, COUNT + 100, (1, 4, 12, 30))
 for place in EMPTY:
     MATRICES[place] = MATRICES[place][:0]
-MATRICES[900] = MATRICES[901]  # equal scores
+[MATRICES[900]] = [MATRICES[901]] = clustered(3, 1, (30,))  # equal scores
 QUERIES = MultiVector.of(clustered(2, 12, (3, 8)), DIM)
 DOCUMENTS = [DescribedDocument.of((f"{i:04}", str(i)), {"number": i}) for i in range(COUNT + 100)]
 
@@ -127,9 +127,9 @@ def test_recall_and_what_each_parameter_does(plaid, tmp_path):
     assert plaid.recall(QUERIES, 10, **everything(10)) == plaid.recall(QUERIES, 10, mode="exhaustive") == 1
     assert 0.6 < plaid.recall(QUERIES, 10, exact) < 1
     narrow = {"ncells": 1, "threshold": 0.5, "ndocs": 40}
-    least = plaid.recall(QUERIES, 10, **narrow)
-    for wider in ({"ncells": 4}, {"ndocs": 400}):
-        assert plaid.recall(QUERIES, 10, **(narrow | wider)) > least
+    deep = narrow | {"ndocs": 400}
+    assert plaid.recall(QUERIES, 10, **deep) > plaid.recall(QUERIES, 10, **narrow)
+    assert plaid.recall(QUERIES, 10, **(deep | {"ncells": 4})) > plaid.recall(QUERIES, 10, **deep)
     assert lists(plaid.search(QUERIES, 10, **(narrow | {"threshold": 1.5}))) != lists(
         plaid.search(QUERIES, 10, **narrow)
     )
