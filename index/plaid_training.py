@@ -38,6 +38,9 @@ SAMPLE, CODEC = "sample", "codec"
 #: Samples of no more numbers than this are held in memory while centroids are learnt: 256 MB.
 _HELD_NUMBERS = 1 << 26
 
+#: Of a sample with more tokens a centroid so many are learnt from, by seed (FAISS, which Stanford's calls, takes 256).
+_LEARNT_TOKENS = 96
+
 
 def trained(folder: Path, documents: Iterable[Document], corpus: str, limit: int, encoding: TokenEncoding) -> str:
     """Make `training/codec` and `training/sample` in `folder`, or what is missing of them. Returns the corpus' fingerprint.
@@ -74,16 +77,19 @@ def learnt(sample: Sample, tokens: float, options: Mapping[str, Any], name: str)
     apart = np.zeros(sample.tokens, bool)
     apart[rng.choice(sample.tokens, held_out(sample.tokens), replace=False)] = True
     count = options["centroids"] or centroid_count(tokens)
-    learning = len(apart) - int(apart.sum())
+    learnt_from = ~apart
+    if (spare := int(learnt_from.sum()) - _LEARNT_TOKENS * count) > 0:
+        learnt_from[rng.choice(np.flatnonzero(learnt_from), spare, replace=False)] = False
+    learning = int(learnt_from.sum())
     if learning < count:
         logger.info("%s: %d tokens to learn from, so there are no more centroids than these", name, learning)
     if not learning:
         return _of_nothing(sample.dim, options["bits"])
     small = sample.tokens * sample.dim <= _HELD_NUMBERS
-    held = [block[~part] for block, part in _parted(sample, apart)] if small else None
+    held = [block[part] for block, part in _parted(sample, learnt_from)] if small else None
 
     def blocks() -> Iterable[np.ndarray]:
-        return held if held is not None else (block[~part] for block, part in _parted(sample, apart))
+        return held if held is not None else (block[part] for block, part in _parted(sample, learnt_from))
 
     iterations = options["kmeans_iterations"]
     with progress(f"centroids of {name}", learning * iterations, "tokens") as advance:

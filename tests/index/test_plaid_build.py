@@ -172,6 +172,22 @@ def test_centroids_are_as_long_as_tokens_lie_along_them(tmp_path):
     assert index.manifest.counts["decoded_cosine_millionths"] / 1e6 > theirs
 
 
+def test_of_many_tokens_a_centroid_some_are_learnt_from(tmp_path, monkeypatch):
+    """They are as many as said, and the build says nothing else; the seed chooses them."""
+    seen = []
+
+    def counting(blocks, tokens, dim, count, iterations, seed, advance):
+        seen.append((tokens, sum(map(len, blocks())), count))
+        return token_centroids(blocks, tokens, dim, count, iterations, seed, advance)
+
+    monkeypatch.setattr(plaid_training, "token_centroids", counting)
+    monkeypatch.setattr(plaid_training, "_LEARNT_TOKENS", 10)
+    for name in ("i", "j"):
+        build_plaid(tmp_path / name, DOCUMENTS, centroids=32)
+    assert seen == [(320, 320, 32)] * 2
+    assert contents(tmp_path / "i") == contents(tmp_path / "j")
+
+
 # ---- two passes -----------------------------------------------------------------------------------------------------
 
 
