@@ -18,9 +18,10 @@ MODES: dict[str, tuple[str, ...]] = {
 
 PARAMETERS = ("mode", *(name for names in MODES.values() for name in names))
 
-#: Up to which k, and then: ncells, threshold, ndocs (at k above 100 at least 4 · k). Stanford's searcher.py probes 1, 2 and
-#: 4 cells; that loses up to 16, 9 and 10 % of what an exhaustive search finds, these 0.2, 1 and 6 % at a tenth more time.
-_BY_K = ((10, 4, 0.5, 256), (100, 4, 0.45, 1024), (math.inf, 8, 0.4, 4096))
+#: Up to which k, and then: ncells, threshold, ndocs (at k above 100 at least 8 · k). Stanford's searcher.py has 1, 2 and 4
+#: cells, 256, 1024 and 4 · k documents; that loses up to 16, 17 and 30 % of what an exhaustive search finds, these 0.2, 2 and
+#: 6 % in up to twice the time.
+_BY_K = ((10, 4, 0.5, 256), (100, 8, 0.45, 2048), (math.inf, 8, 0.4, 4096))
 
 #: Centroids that WARP probes for a query token, and those among which it looks for the estimate of what is missing.
 _NPROBE, _BOUND = 32, 128
@@ -49,7 +50,7 @@ class Stages:
         """
         ncells, threshold, ndocs = next(values for most, *values in _BY_K if k <= most)
         if k > 100:
-            ndocs = max(ndocs, 4 * k)
+            ndocs = max(ndocs, 8 * k)
         ndocs = max(given.get("ndocs", ndocs), k)
         least = 0 if "ncells" in given else k
         return cls(given.get("ncells", ncells), given.get("threshold", threshold), ndocs, max(k, ndocs // 4), least)

@@ -151,12 +151,12 @@ def test_the_best_centroids_are_those_of_a_sort():
 
 
 def test_parameters_by_k():
-    """Stanford's searcher.py, as the specification card has it, but for the cells; `ndocs` can always give k documents."""
+    """Stanford's searcher.py, as the specification card has it, but for more cells and documents; `ndocs` can always give k documents."""
     assert Stages.of({}, 10) == Stages(4, 0.5, 256, 64, least=10)
-    assert Stages.of({}, 11) == Stages(4, 0.45, 1024, 256, least=11)
-    assert Stages.of({}, 100) == Stages(4, 0.45, 1024, 256, least=100)
+    assert Stages.of({}, 11) == Stages(8, 0.45, 2048, 512, least=11)
+    assert Stages.of({}, 100) == Stages(8, 0.45, 2048, 512, least=100)
     assert Stages.of({}, 101) == Stages(8, 0.4, 4096, 1024, least=101)
-    assert Stages.of({}, 2000) == Stages(8, 0.4, 8000, 2000, least=2000)
+    assert Stages.of({}, 2000) == Stages(8, 0.4, 16000, 4000, least=2000)
     assert Stages.of({"ndocs": 5, "ncells": 7, "threshold": 0}, 50) == Stages(7, 0, 50, 50)
     assert Probing.of({}, 20_000_000, 1 << 16) == Probing(32, 12_000, 128)
     assert Probing.of({}, 2_000, 8) == Probing(8, 4_000, 8)
