@@ -200,8 +200,6 @@ class PlaidWriter:
     def _coded(self, found: UnitTokens) -> _Coded:
         tokens = as_tokens(found.halves)
         codes, residuals = self.codec.encode(tokens)
-        if self.options["buckets"] == "least-squares":
-            residuals = self.codec.turned(tokens, codes, residuals)
         fidelity = np.array([len(tokens), 0, 0], np.float64)
         add_fidelity(tokens, codes, residuals, self.codec.centroids, self.codec.byte_weights, fidelity)
         return _Coded(codes, residuals, found.sizes, fidelity)

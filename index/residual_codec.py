@@ -16,7 +16,6 @@ import numpy as np
 from ..errors import InputError, UsageError
 from .plaid_options import BITS
 from .residual_decoding import decode_tokens
-from .residual_descent import turn_nearer
 from .residual_loops import encode_residuals
 from .token_clusters import NearestCentroids
 
@@ -84,14 +83,6 @@ class ResidualCodec:
         out = np.zeros((len(tokens), self.packed_bytes), np.uint8)
         encode_residuals(tokens, codes, self.centroids, self.cutoffs, self.bits, out)
         return out
-
-    def turned(self, tokens: np.ndarray, codes: np.ndarray, residuals: np.ndarray) -> np.ndarray:
-        """Packed residuals of `tokens` (T, d) float32 like those that `encode` gives, with some buckets moved so that decoded
-        tokens come nearer (residual_descent.py). At 8 bits there is nothing to win."""
-        moved = residuals.copy()
-        if self.bits < 8:
-            turn_nearer(tokens, codes, self.centroids, self.weights, self.bits, self.byte_weights, moved)
-        return moved
 
     def decode(self, codes: np.ndarray, residuals: np.ndarray, places: np.ndarray | None = None) -> np.ndarray:
         """Tokens (T, d) float32, all or those at `places` (T,) int64: centroid and weights added, of unit length."""
