@@ -113,10 +113,19 @@ def cases() -> list[Case]:
     exact = [
         Case(f"exact, {s}", "multivector-exact", {"storage": s}) for s in ("float32", "float16", "bfloat16", "int8")
     ]
-    searches: dict[str, dict[str, Any]] = {"": {}, ", 2 cells": {"ncells": 2}, ", 4 cells": {"ncells": 4}}
-    searches[", 4 cells, 1,024 candidates"] = {"ncells": 4, "ndocs": 1024}
-    searches[", warp"] = {"mode": "warp"}
-    return [*exact, Case("plaid, 2 bits", "plaid", {"bits": 2}, searches)]
+    searches: dict[str, dict[str, Any]] = {
+        "": {},
+        ", 1 cell": {"ncells": 1},
+        ", 1,024 candidates": {"ndocs": 1024},
+        ", warp": {"mode": "warp"},
+    }
+    more = {"bits": 2, "centroids": 16_384, "kmeans_iterations": 8}
+    return [
+        *exact,
+        Case("plaid, 2 bits", "plaid", {"bits": 2}, searches),
+        Case("plaid, 2 bits, 16,384 centroids, 8 iterations", "plaid", more),
+        Case("plaid, 4 bits", "plaid", {"bits": 4}),
+    ]
 
 
 @dataclass
@@ -210,7 +219,7 @@ def plaid_ceiling(index: Any, parameters: dict[str, Any], machine: Machine) -> f
     centroids = index.manifest.counts["centroids"]
     tokens = parameters.get("ndocs", 256) / 4 * index.manifest.counts["tokens"] / len(index)
     operations = 2 * QUERY_TOKENS * DIM * (centroids + tokens)
-    read = centroids * DIM * 4 + tokens * (DIM / 4 + 2)
+    read = centroids * DIM * 4 + tokens * (DIM * index.manifest.options["bits"] / 8 + 2)
     return 1 / (operations / machine.operations["float32"] + read / machine.bandwidth)
 
 
