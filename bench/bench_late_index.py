@@ -123,7 +123,7 @@ def cases() -> list[Case]:
     return [
         *exact,
         Case("plaid, 2 bits", "plaid", {"bits": 2}, searches),
-        Case("plaid, 2 bits, 16,384 centroids, 8 iterations", "plaid", more),
+        Case("plaid, 16,384 centroids, 8 iterations", "plaid", more),
         Case("plaid, 4 bits", "plaid", {"bits": 4}),
     ]
 
