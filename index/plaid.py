@@ -113,7 +113,7 @@ class PlaidIndex(OfEncoder):
         """Per query the best `k` documents: ids (m,) str objects and scores (m,) float64, best first, m <= k.
 
         `mode` plaid (the default) goes by the stages of plaid_stages.py, with `ncells`, `threshold` and `ndocs` (by k: 4,
-        0.5, 256 up to 10; 8, 0.45, 2048 up to 100; else 8, 0.4, 8 · k and at least 4096). It scores max(k, ndocs / 4)
+        0.5, 512 up to 10; 8, 0.45, 2048 up to 100; else 8, 0.4, 8 · k and at least 4096). It scores max(k, ndocs / 4)
         documents, so that the best for two k are prefixes of each other where all three are given and ndocs is at least
         four times either k. `warp` adds up matches of the tokens of `nprobe` centroids (32) a query token and estimates
         what is missing with `t_prime` (plaid_warp.py). `exhaustive` scores all documents.

@@ -152,7 +152,7 @@ def test_the_best_centroids_are_those_of_a_sort():
 
 def test_parameters_by_k():
     """Stanford's searcher.py, as the specification card has it, but for more cells and documents; `ndocs` can always give k documents."""
-    assert Stages.of({}, 10) == Stages(4, 0.5, 256, 64, least=10)
+    assert Stages.of({}, 10) == Stages(4, 0.5, 512, 128, least=10)
     assert Stages.of({}, 11) == Stages(8, 0.45, 2048, 512, least=11)
     assert Stages.of({}, 100) == Stages(8, 0.45, 2048, 512, least=100)
     assert Stages.of({}, 101) == Stages(8, 0.4, 4096, 1024, least=101)
