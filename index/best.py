@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .compiling import compiled
+from ..compiling import compiled
 
 #: Buckets by score that candidates are put into; what shares one is then sorted.
 _BUCKETS = 2048

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from ..compiling import compiled
 from .best import sort_descending
-from .compiling import compiled
 
 BUCKETS = 1 << 13
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from ..compiling import compiled
 from .colberter_files import ColberterShard, Shards
-from .compiling import compiled
 from .durable import write_array
 from .multivector_files import read
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ..compiling import compiled
 from .block_max_loops import ABOVE, BUCKETS, TINY, WORTH_ASKING, look_ahead, none_reaches, settle, take_range
-from .compiling import compiled
 from .postings import LARGE, RANGE
 
 #: Counts below this have their scores in a table, for each of the 256 lengths.

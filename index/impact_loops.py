@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ..compiling import compiled
 from .block_max_loops import ABOVE, BUCKETS, TINY, WORTH_ASKING, look_ahead, none_reaches, settle, take_range
-from .compiling import compiled
 from .postings import RANGE
 
 #: The row after the last one of a list.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .compiling import compiled
+from ..compiling import compiled
 from .postings import BLOCK, RANGE
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compiling import compiled
+from ..compiling import compiled
 from .maxsim_tile import COLUMNS, ROWS, float32_tile
 
 #: Tiles between the one that is multiplied and the one whose rows are fetched.

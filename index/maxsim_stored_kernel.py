@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .compiling import compiled
+from ..compiling import compiled
 from .maxsim_amx import AMX_ROWS, amx_bfloat16_tile, amx_int8_tile, begin_amx, end_amx
 from .maxsim_rows import (
     best_of_parts,

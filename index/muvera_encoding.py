@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from ..compiling import compiled
 from ..errors import UsageError, suggest
 from ..vectors import MultiVector
-from .compiling import compiled
 from .maxsim_blocks import blocks
 
 NUMBERINGS = ("binary", "gray")

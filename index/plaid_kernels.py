@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .compiling import compiled
+from ..compiling import compiled
 
 #: Centroids whose best scores are looked at together before one of them is.
 _TOGETHER = 16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .compiling import compiled
+from ..compiling import compiled
 
 
 @compiled

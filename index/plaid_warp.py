@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .compiling import compiled
+from ..compiling import compiled
 from .plaid_files import Postings
 from .plaid_parameters import Probing
 from .plaid_stages import candidates, probed

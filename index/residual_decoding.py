@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .compiling import compiled
+from ..compiling import compiled
 from .maxsim_tile import ROWS
 from .residual_unpacking import LANES, unpack_1, unpack_2
 

@@ -14,7 +14,7 @@ import numpy as np
 from llvmlite import ir
 from numba import extending, types
 
-from .compiling import compiled
+from ..compiling import compiled
 from .scan_kernel import kth_largest
 
 #: Documents of one tile: the 64-bit lanes of a register.

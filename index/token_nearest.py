@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .compiling import compiled
+from ..compiling import compiled
 from .maxsim_tile import COLUMNS, ROWS, float32_tile
 
 #: Tokens that are multiplied at a time.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .compiling import compiled
+from ..compiling import compiled
 from .maxsim_product import narrow_product
 from .maxsim_tile import COLUMNS, ROWS
 

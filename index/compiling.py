@@ -1,3 +1,0 @@
-"""The loops of this room are compiled as everywhere."""
-
-from ..compiling import compiled as compiled
