@@ -57,8 +57,10 @@ class CosineMap:
         """Probabilities (m,) float64 of one query's `cosines` (m,), by its parameters (3,); never falling with them."""
         a, b, p = parameters.tolist()
         share = np.clip((1 + np.asarray(cosines, np.float64)) / 2, 0.0, 1.0) / self.mean
+        exponent = EXPONENTS.get(self.form, p)
         with np.errstate(divide="ignore", over="ignore"):
-            powers = np.exp(np.clip(EXPONENTS.get(self.form, p) * np.log(share), -700, 700))
+            # an exponent that is so small that it became 0 makes 1 of any share, also of none
+            powers = np.exp(np.clip(exponent * np.log(share), -700, 700)) if exponent else np.ones_like(share)
             logits = a * (powers - 1) / self.deviation + b
         return 0.5 * (1 + np.tanh(logits / 2))
 

@@ -16,7 +16,7 @@ from cribble.retrievers.dense_prf import DensePRF
 from cribble.tests.index.builds import SPEC, WORDS, build_flat, make_documents
 from cribble.tests.retrievers.adapters import random_map, save_adapter
 from cribble.tests.retrievers.dense_by_hash import DenseByHash
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -31,6 +31,7 @@ def dense(tmp_path_factory):
 cosines = st.lists(st.floats(-1, 1, width=32), max_size=40)
 
 
+@example([-1.0], "power", 4, 30.0)  # an exponent of 0, and no share
 @settings(max_examples=100, deadline=None)
 @given(cosines, st.sampled_from(FORMS), st.integers(0, 9), st.sampled_from([0.1, 1.0, 30.0, 1000.0]))
 def test_order_within_a_query_never_changes(values, form, seed, scale):
