@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...porter import stem
-from ..compiling import compiled
+from ...compiling import compiled
 
 #: Lucene's longest token; a longer run is cut.
 LONGEST = 255
