@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..index.opening import find_kind
+from ..index.plaid_parameters import Stages
 from ..records import Document
 from ..vectors import EncoderSpec, MultiVector
 from .bench_late_quality import single, vector_bytes
@@ -215,9 +216,9 @@ def exact_ceiling(tokens: int, storage: str, machine: Machine) -> float:
 
 def plaid_ceiling(index: Any, parameters: dict[str, Any], machine: Machine) -> float:
     """Queries a second if nothing but the products with all centroids and with the tokens of the candidates that are
-    decompressed (a quarter of `ndocs`), in float32, and reading these, took time."""
+    decoded, in float32, and reading these, took time."""
     centroids = index.manifest.counts["centroids"]
-    tokens = parameters.get("ndocs", 256) / 4 * index.manifest.counts["tokens"] / len(index)
+    tokens = Stages.of(parameters, 10).scored * index.manifest.counts["tokens"] / len(index)
     operations = 2 * QUERY_TOKENS * DIM * (centroids + tokens)
     read = centroids * DIM * 4 + tokens * (DIM * index.manifest.options["bits"] / 8 + 2)
     return 1 / (operations / machine.operations["float32"] + read / machine.bandwidth)

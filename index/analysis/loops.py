@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ...porter import stem
 from ...compiling import compiled
+from ...porter import stem
 
 #: Lucene's longest token; a longer run is cut.
 LONGEST = 255
