@@ -14,7 +14,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, SetupError, UsageError
+from ..errors import InputError, UsageError
+from .backbone import BACKBONE, own_or_named
 from .checkpoint import Checkpoint, find_folder, weights_digest
 from .colberter_network import ColberterConfig, make_network
 from .encoder_settings import read_object
@@ -26,7 +27,7 @@ PUBLISHED = {
     "sebastian-hofstaetter/uni-colberter-128-1-msmarco": "Uni-ColBERTer, 128 and 1 dimension, only equal words match",
 }
 
-BACKBONE, PICKLED = "backbone", "pytorch_model.bin"
+PICKLED = "pytorch_model.bin"
 
 #: Fields that only this architecture's configuration has; its authors' ColBERT shares `model_type` and others with it.
 _OWN_FIELDS = ("retrieval_compression_dim", "aggregate_unique_ids", "use_contextualized_stopwords")
@@ -73,19 +74,11 @@ def read_config(checkpoint: Checkpoint) -> ColberterConfig:
 
 def backbone_folder(checkpoint: Checkpoint, config: ColberterConfig, given: str | None) -> Path:
     """Where the transformer's configuration and tokenizer are: `given`, the checkpoint's own, or those of `bert_model`."""
-    if given is None and (checkpoint.folder / BACKBONE / "config.json").is_file():
-        return checkpoint.folder / BACKBONE
-    if not (given or config.bert_model):
+    if given is not None:
+        return find_folder(given)
+    if not (config.bert_model or (checkpoint.folder / BACKBONE / "config.json").is_file()):
         raise InputError(f"the model {checkpoint.name}: config.json names no bert_model: give its backbone")
-    try:
-        return find_folder(given or config.bert_model)
-    except (SetupError, UsageError) as error:
-        if given is not None:
-            raise
-        raise SetupError(
-            f"the model {checkpoint.name} needs the configuration and the tokenizer of {config.bert_model} ({error}): give "
-            f"a folder that holds them as backbone"
-        ) from error
+    return own_or_named(checkpoint, config.bert_model, "give a folder that holds them as backbone")
 
 
 def backbone_digest(folder: Path) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..errors import InputError, SetupError, UsageError
-from .checkpoint import Checkpoint, find_folder, weight_files
+from ..errors import InputError
+from .backbone import own_or_named
+from .checkpoint import Checkpoint, weight_files
 from .encoder_settings import read_object
 from .loading import pack_where_it_pays, quiet
 from .runtime import torch_dtype
@@ -43,7 +44,8 @@ def load_margin_mse(checkpoint: Checkpoint, *, device: str, dtype: str) -> Any:
     from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    place = _backbone_folder(checkpoint)
+    named = read_object(checkpoint.folder / "config.json")["bert_model"]
+    place = own_or_named(checkpoint, named, "put them into its folder as backbone/")
     weights = {name: value for file in weight_files(checkpoint.folder) for name, value in load_file(file).items()}
     with quiet(), TemporaryDirectory() as folder:
         backbone = AutoModel.from_config(AutoConfig.from_pretrained(place, local_files_only=True))
@@ -82,20 +84,6 @@ def with_masks(features: dict[str, Any], mask_id: int, masks: int) -> dict[str, 
         "input_ids": torch.cat([ids, more], 1).scatter(1, places, mask_id),
         "attention_mask": torch.cat([seen, more], 1).scatter(1, places, 1),
     }
-
-
-def _backbone_folder(checkpoint: Checkpoint) -> Path:
-    """Where the transformer's configuration and tokenizer are: `backbone` in the checkpoint, or what config.json names."""
-    if (checkpoint.folder / "backbone" / "config.json").is_file():
-        return checkpoint.folder / "backbone"
-    named = read_object(checkpoint.folder / "config.json")["bert_model"]
-    try:
-        return find_folder(named)
-    except (SetupError, UsageError) as error:
-        raise SetupError(
-            f"the model {checkpoint.name} needs the configuration and the tokenizer of {named} ({error}): put them into its "
-            "folder as backbone/"
-        ) from error
 
 
 def _refuse_others(name: str, backbone: Any, own: dict[str, Any], projected: dict[str, Any]) -> None:
